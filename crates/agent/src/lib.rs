@@ -1,0 +1,1 @@
+//! Runs stacks on an instance: front door, recipes, usage, copies between instances.

@@ -1,0 +1,162 @@
+//! What a cloud can do, as small traits, and the local cloud: real processes, folders and loopback
+//! sockets on this machine.
+//!
+//! A cloud knows nothing of clients, flows or plans: it makes, finds and removes resources. Every create
+//! is idempotent, by a token or by a deterministic name, so that a call whose answer was lost can be made
+//! again. Start reading at [`Cloud`]; the local one is [`local`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use stackpro_domain::{InstanceId, Time};
+
+pub mod local;
+
+/// One cloud: what it can do, each by a trait of its own.
+#[derive(Clone)]
+pub struct Cloud {
+    /// `local` or `aws`.
+    pub name: &'static str,
+    pub compute: Arc<dyn Compute>,
+    pub buckets: Arc<dyn Buckets>,
+    pub dns: Arc<dyn Dns>,
+    pub mail: Arc<dyn Mail>,
+}
+
+/// Why a call failed, told apart by what the caller should do.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CloudError {
+    /// Too many calls: slow down. Not counted as a failure.
+    #[error("{call} is throttled, to be tried again in {after:?}")]
+    Throttled { call: &'static str, after: Duration },
+    /// May work when tried again; may also have taken effect.
+    #[error("{call} did not succeed: {cause}")]
+    Transient { call: &'static str, cause: String },
+    /// Will not work however often it is tried.
+    #[error("{call} was refused: {cause}")]
+    Refused { call: &'static str, cause: String },
+}
+
+pub type Result<T> = std::result::Result<T, CloudError>;
+
+/// What every resource is marked with, so that what is ours can be listed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tags {
+    /// The ledger's row.
+    pub resource_id: String,
+    /// The client that it is for; none for a shared instance.
+    pub client_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchSpec {
+    /// EC2's `ClientToken`: the same token gives the same instance; the same token with another spec is
+    /// refused (`IdempotentParameterMismatch`).
+    pub token: String,
+    /// `t3.medium`
+    pub instance_type: String,
+    /// With which the agent enrols.
+    pub enrol_token: String,
+    pub tags: Tags,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: InstanceId,
+    pub state: InstanceState,
+    pub instance_type: String,
+    pub tags: Tags,
+    /// The agent's doors, once they are known.
+    pub front: Option<SocketAddr>,
+    pub control: Option<SocketAddr>,
+    pub launched_at: Time,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InstanceState {
+    Pending,
+    Running,
+    /// Exists, and its agent does not run.
+    Stopped,
+    Terminated,
+}
+
+#[async_trait]
+pub trait Compute: Send + Sync {
+    /// Makes an instance, or finds the one that this token made.
+    async fn launch(&self, spec: &LaunchSpec) -> Result<Instance>;
+    async fn describe(&self, id: &InstanceId) -> Result<Option<Instance>>;
+    /// Starts what stopped (a crashed agent). Nothing happens when it runs.
+    async fn start(&self, id: &InstanceId) -> Result<()>;
+    /// Ends it and removes its data. Nothing happens when there is none.
+    async fn terminate(&self, id: &InstanceId) -> Result<()>;
+    /// All of ours that are not terminated.
+    async fn list(&self) -> Result<Vec<Instance>>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    pub name: String,
+    pub tags: Tags,
+}
+
+#[async_trait]
+pub trait Buckets: Send + Sync {
+    /// Nothing happens when it is ours already; a name that someone else has is `Refused`.
+    async fn create(&self, name: &str, tags: &Tags) -> Result<()>;
+    /// Empties and removes it. Nothing happens when there is none.
+    async fn delete(&self, name: &str) -> Result<()>;
+    async fn list(&self) -> Result<Vec<Bucket>>;
+}
+
+/// A name of ours and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Lower case, without the final dot.
+    pub name: String,
+    /// The front door. On a real network its port is the scheme's own.
+    pub target: SocketAddr,
+    pub ttl_seconds: u32,
+    pub tags: Tags,
+}
+
+#[async_trait]
+pub trait Dns: Send + Sync {
+    /// Makes the record so, and returns once every name server of ours answers it.
+    async fn upsert(&self, record: &Record) -> Result<()>;
+    async fn get(&self, name: &str) -> Result<Option<Record>>;
+    /// Nothing happens when there is none.
+    async fn delete(&self, name: &str) -> Result<()>;
+    async fn list(&self) -> Result<Vec<Record>>;
+}
+
+/// A mail as it is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// The same id is delivered once.
+    pub id: String,
+    pub from: String,
+    pub to: String,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailIdentity {
+    /// The domain that mail may be sent from.
+    pub domain: String,
+    pub tags: Tags,
+}
+
+#[async_trait]
+pub trait Mail: Send + Sync {
+    async fn create_identity(&self, domain: &str, tags: &Tags) -> Result<()>;
+    async fn delete_identity(&self, domain: &str) -> Result<()>;
+    async fn list_identities(&self) -> Result<Vec<MailIdentity>>;
+    async fn send(&self, message: &Message) -> Result<()>;
+}

@@ -1,0 +1,18 @@
+//! What StackPro knows: ids, plans, a client's life, limits, placement, manifests.
+//!
+//! Everything here is a plain value or a pure function. There is no IO, no async and no clock:
+//! the time and every random choice are arguments. Start reading at [`lifecycle`].
+
+pub mod ids;
+pub mod lifecycle;
+pub mod limits;
+pub mod manifest;
+pub mod money;
+pub mod names;
+pub mod placement;
+pub mod plan;
+pub mod time;
+
+pub use ids::{ClientId, FlowId, InstanceId, MemberId, ResourceId};
+pub use money::Cents;
+pub use time::{Clock, Time};

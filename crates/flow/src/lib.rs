@@ -1,0 +1,1 @@
+//! Durable steps: what runs next, leases, retries, undo.

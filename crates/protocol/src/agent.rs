@@ -1,0 +1,248 @@
+//! What the control plane and the agents say to each other. JSON over HTTP.
+//!
+//! An agent has two doors. The **front door** is public: it routes by host name to stacks. The **control
+//! door** is for the control plane and for other agents: every request bears a key.
+//!
+//! | control door | who | what |
+//! |---|---|---|
+//! | `GET /v1/health` | anyone | [`Health`] |
+//! | `PUT /v1/stacks/{client}` [`StackSpec`] | control plane | make the stack so; idempotent → [`StackStatus`] |
+//! | `GET /v1/stacks/{client}` | control plane | [`StackStatus`] |
+//! | `DELETE /v1/stacks/{client}` | control plane | stop it and remove its data; idempotent → 204 |
+//! | `POST /v1/stacks/{client}/tickets` [`TicketRequest`] | control plane | let another agent copy this stack → [`Ticket`] |
+//! | `PUT /v1/stacks/{client}/move` [`MoveOrder`] | control plane, at the destination | copy and, if asked, cut over; a job, idempotent by its id → [`MoveStatus`] |
+//! | `GET /v1/stacks/{client}/move` | control plane, at the destination | [`MoveStatus`] |
+//! | `POST /v1/stacks/{client}/abort` [`AbortMove`] | control plane, at the source | no cut-over of this job any more → [`AbortAnswer`] |
+//! | `POST /v1/stop` | control plane | end the agent in an orderly way → 202 |
+//!
+//! The agents' own talk during a move (`/v1/transfer/…`, opened by a [`Ticket`]) is the agent's private
+//! matter, and both ends are the same program.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use stackpro_domain::limits::Limits;
+use stackpro_domain::manifest::Certificate;
+use stackpro_domain::{ClientId, InstanceId, Time};
+
+/// `POST {server}/api/agents/enrol`: an agent's first word, with the one-time token that it was launched with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enrol {
+    pub instance_id: InstanceId,
+    pub token: String,
+    /// Where the front door and the control door listen.
+    pub front: SocketAddr,
+    pub control: SocketAddr,
+    pub version: String,
+}
+
+/// The answer to [`Enrol`]. The agent keeps the key on its disk, readable by itself alone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Enrolled {
+    /// Bears every request between this agent and the control plane, both ways (`Authorization: Bearer`).
+    pub key: String,
+}
+
+/// `POST {server}/api/agents/report` (bearer key): every few seconds, and at once after a change worth it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub instance_id: InstanceId,
+    pub front: SocketAddr,
+    pub control: SocketAddr,
+    pub version: String,
+    pub stacks: Vec<StackStatus>,
+}
+
+/// `GET /v1/health` at the control door.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Health {
+    pub instance_id: InstanceId,
+    pub version: String,
+    pub enrolled: bool,
+}
+
+/// What shall run for a client here.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StackSpec {
+    pub client_id: ClientId,
+    /// As it is shown on the client's pages. Hostile text.
+    pub company: String,
+    /// `site` is built in.
+    pub recipe: String,
+    /// Host names that lead to this stack, lower case, without a port.
+    pub hosts: Vec<String>,
+    pub limits: Limits,
+    pub wanted: Wanted,
+    /// SHA-256, in hex, of the password of the file portal. The password itself is of high entropy.
+    pub portal_password_sha256: String,
+    /// Key, in hex, of the signed links by which the dashboard opens the portal (see [`PortalLink`]).
+    pub portal_key: String,
+    /// A line shown above the portal, e.g. that the trial is over and what happens next.
+    pub notice: Option<String>,
+    /// Where the client's dashboard is.
+    pub dashboard_url: String,
+}
+
+/// What a stack shall do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wanted {
+    /// Answer at the front door.
+    Serving,
+    /// Exist without answering: the destination of a move.
+    Receiving,
+    /// Keep the data, and answer every request with 503 and a page that says that the data is safe.
+    Suspended,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StackStatus {
+    pub client_id: ClientId,
+    pub state: StackState,
+    pub usage: StackUsage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StackState {
+    Serving,
+    Receiving,
+    Suspended,
+    /// Moved away: requests that still arrive here are forwarded.
+    Forwarding,
+}
+
+/// What a stack uses. Traffic counts since the stack was made here and only grows, except that it
+/// starts at 0 again on another instance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StackUsage {
+    pub storage_bytes: u64,
+    pub files: u64,
+    pub requests: u64,
+    pub traffic_bytes: u64,
+}
+
+/// The link `http://{host}/portal/enter?expires=…&signature=…` by which the dashboard opens a portal
+/// without a password. `signature` is the lower-case hex HMAC-SHA256, by the stack's `portal_key`
+/// (its decoded bytes), of `portal:{client id}:{expires}`; `expires` is in seconds since the Unix epoch
+/// and at most [`PortalLink::MAX_AGE_SECONDS`] ahead. A link opens the portal once.
+pub struct PortalLink;
+
+impl PortalLink {
+    pub const MAX_AGE_SECONDS: i64 = 60;
+
+    pub fn message(client: &ClientId, expires: i64) -> String {
+        format!("portal:{client}:{expires}")
+    }
+}
+
+/// Asks the source of a move for a [`Ticket`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TicketRequest {
+    /// The move that this is for. The same id gives the same ticket.
+    pub job_id: String,
+}
+
+/// Opens one stack's data at its source to one move.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ticket {
+    pub secret: String,
+}
+
+/// Tells the destination what to fetch, and how far to go. Said again with the same id it changes
+/// nothing, but for `cut_over` becoming true.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveOrder {
+    pub job_id: String,
+    /// The source's control door.
+    pub source: SocketAddr,
+    pub ticket: Ticket,
+    /// False: copy, and follow what changes. True: then also hold, copy the rest, verify, and commit at
+    /// the source, which from then on forwards to `front`.
+    pub cut_over: bool,
+    /// This agent's front door as the source can reach it.
+    pub front: SocketAddr,
+    /// The longest that the source may hold writes, in milliseconds. When it is over the source serves
+    /// again, and refuses the commit.
+    pub max_hold_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MoveStatus {
+    pub job_id: String,
+    pub phase: MovePhase,
+    pub files_copied: u64,
+    pub bytes_copied: u64,
+    /// At the source, as of the last round.
+    pub files_total: u64,
+    pub bytes_total: u64,
+    pub rounds: u32,
+    /// The last thing that went wrong, also while it is being tried again.
+    pub error: Option<String>,
+    pub certificate: Option<Certificate>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MovePhase {
+    Copying,
+    /// What is here equals the source but for a small rest, and follows it.
+    InStep,
+    CuttingOver,
+    /// The source forwards here. There is a certificate.
+    Committed,
+    /// Given up; the source serves. A new job may begin.
+    Failed,
+}
+
+/// Tells the source of a move that it will not happen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AbortMove {
+    pub job_id: String,
+}
+
+/// The source is the judge of whether a move happened: its word is final, whichever way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AbortAnswer {
+    /// The source serves, and will refuse a commit of this job for ever.
+    Aborted,
+    /// Too late: the source forwards.
+    Committed,
+}
+
+/// The file from which `stackpro agent --dir DIR` learns what it is: `DIR/agent.json`, written by whoever
+/// launches it. It may be written anew (the server's address changed); the agent reads it again before
+/// each report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentFile {
+    pub instance_id: InstanceId,
+    /// `http://127.0.0.1:8080`
+    pub server_url: String,
+    pub enrol_token: String,
+    pub front: SocketAddr,
+    pub control: SocketAddr,
+    /// Seconds between two reports.
+    pub report_seconds: u64,
+}
+
+/// `DIR/agent.pid`, written by the agent once it holds the lock on `DIR/agent.lock`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentPid {
+    pub pid: u32,
+    pub started_at: Time,
+}

@@ -1,0 +1,243 @@
+//! The public API's bodies. camelCase in JSON; times are RFC 3339 in UTC; money is whole cents.
+
+use serde::{Deserialize, Serialize};
+use stackpro_domain::manifest::Certificate;
+use stackpro_domain::{ClientId, MemberId, Time};
+use utoipa::ToSchema;
+
+/// An error, as RFC 9457 has it (`application/problem+json`).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Problem {
+    /// A stable word for programs: `validation_failed`, `not_found`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    /// What to do about it, for people.
+    pub detail: String,
+    /// Which fields are wrong and why; empty unless `type` is `validation_failed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+    /// As in the `x-request-id` header.
+    pub request_id: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct FieldError {
+    /// The JSON name of the field: `email`.
+    pub field: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignupRequest {
+    #[schema(example = "ann@acme.example")]
+    pub email: String,
+    /// At least 10 characters, and not one that is guessed at once.
+    pub password: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub company: String,
+    /// The plan that they mean to buy; the trial has limits of its own.
+    #[schema(example = "starter")]
+    pub plan: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignupResponse {
+    pub user: User,
+    #[schema(value_type = String)]
+    pub client_id: ClientId,
+    /// A short-lived access token, for `Authorization: Bearer`.
+    pub token: String,
+    pub dashboard_url: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginRequest {
+    pub email: String,
+    pub password: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginResponse {
+    pub user: User,
+    /// None for an operator.
+    #[schema(value_type = Option<String>)]
+    pub client_id: Option<ClientId>,
+    pub token: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    #[schema(value_type = String)]
+    pub id: MemberId,
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    /// `owner`, `admin`, `member` or `operator`.
+    pub role: String,
+    pub email_verified: bool,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Dashboard {
+    pub user: User,
+    pub client: Client,
+    pub deployment: Deployment,
+    pub trial: TrialStatus,
+    pub usage: Usage,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Client {
+    #[schema(value_type = String)]
+    pub id: ClientId,
+    pub company: String,
+    /// `trial`, `grace`, `active`, `past_due`, `suspended` or `deleted`.
+    pub state: String,
+    pub plan: String,
+    /// `month` or `year`, once they pay.
+    pub interval: Option<String>,
+    #[schema(value_type = String)]
+    pub created_at: Time,
+    /// What happens next, and when.
+    pub next: Option<NextDate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct NextDate {
+    #[schema(value_type = String)]
+    pub at: Time,
+    pub what: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deployment {
+    #[schema(value_type = String)]
+    pub client_id: ClientId,
+    /// `provisioning`, `ready`, `migrating`, `suspended`, `failed` or `deleted`.
+    pub status: String,
+    /// `shared` or `dedicated`.
+    pub deployment_type: String,
+    pub url: String,
+    pub steps: Vec<Step>,
+    /// The proof of the last move.
+    #[schema(value_type = Option<Object>)]
+    pub certificate: Option<Certificate>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// What is done, for people: `Create storage`.
+    pub name: String,
+    /// `pending`, `running`, `done`, `failed`, `undoing` or `undone`.
+    pub status: String,
+    #[schema(value_type = Option<String>)]
+    pub started_at: Option<Time>,
+    #[schema(value_type = Option<String>)]
+    pub finished_at: Option<Time>,
+    pub error: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialStatus {
+    #[schema(value_type = String)]
+    pub client_id: ClientId,
+    /// The client's state, as in [`Client::state`].
+    pub account_status: String,
+    #[schema(value_type = String)]
+    pub trial_start_date: Time,
+    #[schema(value_type = String)]
+    pub trial_end_date: Time,
+    #[schema(value_type = String)]
+    pub grace_end_date: Time,
+    pub days_remaining: i64,
+    pub is_expired: bool,
+    pub is_in_grace_period: bool,
+    pub requires_payment: bool,
+}
+
+/// What is used against what may be used. A limit of null is unlimited.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    pub storage_bytes: u64,
+    pub storage_limit_bytes: Option<u64>,
+    pub files: u64,
+    pub members: u32,
+    pub members_limit: Option<u32>,
+    pub emails_this_month: u32,
+    pub emails_limit: Option<u32>,
+    pub requests: u64,
+    pub traffic_bytes: u64,
+    /// When the instance last said so.
+    #[schema(value_type = Option<String>)]
+    pub reported_at: Option<Time>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutRequest {
+    #[schema(example = "starter")]
+    pub plan_id: String,
+    /// `month` or `year`.
+    #[schema(example = "month")]
+    pub interval: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CheckoutResponse {
+    pub id: String,
+    /// Where the client pays.
+    pub url: String,
+}
+
+/// The operator's way to make a client. The owner gets a mail with a link to set their password.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployRequest {
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub company: String,
+    pub plan: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeployResponse {
+    #[schema(value_type = String)]
+    pub client_id: ClientId,
+    pub url: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ContactRequest {
+    pub name: String,
+    pub email: String,
+    pub message: String,
+}
+
+/// `GET /ready`.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    pub ready: bool,
+    pub database: bool,
+    pub runner: bool,
+}

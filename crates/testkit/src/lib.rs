@@ -1,0 +1,1 @@
+//! The real product in a test: TestApp, builders, fault proxy.
