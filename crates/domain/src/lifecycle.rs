@@ -1,1 +1,362 @@
-//! A client's life.
+//! A client's life: the states, the dates, and every lawful move between them.
+//!
+//! [`Life`] is a plain value; [`Life::apply`] takes what happened and returns the life that follows with the
+//! effects that must be written with it, or says why the move is refused. Nothing here acts.
+//!
+//! | state | ends when |
+//! |---|---|
+//! | trial | paid → active · its days are over → grace · cancelled → suspended |
+//! | grace | paid → active · its days are over → suspended |
+//! | active | payment fails → past due · cancelled → suspended at the period's end |
+//! | past due | paid → active · dunning is over → suspended |
+//! | suspended | paid, or resumed by the operator → active or trial · retention is over → deleted |
+//! | deleted | never |
+
+use serde::{Deserialize, Serialize};
+
+use crate::plan::Trial;
+use crate::time::Time;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Trial,
+    Grace,
+    Active,
+    PastDue,
+    Suspended,
+    Deleted,
+}
+
+impl State {
+    pub const ALL: [Self; 6] = [Self::Trial, Self::Grace, Self::Active, Self::PastDue, Self::Suspended, Self::Deleted];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Trial => "trial",
+            Self::Grace => "grace",
+            Self::Active => "active",
+            Self::PastDue => "past_due",
+            Self::Suspended => "suspended",
+            Self::Deleted => "deleted",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == text)
+    }
+
+    /// The client's stack answers its visitors.
+    pub const fn is_served(self) -> bool {
+        matches!(self, Self::Trial | Self::Grace | Self::Active | Self::PastDue)
+    }
+
+    /// An instance of its own.
+    pub const fn is_paying(self) -> bool {
+        matches!(self, Self::Active | Self::PastDue)
+    }
+}
+
+/// Where a client stands, with every date that matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    pub state: State,
+    pub trial_started_at: Time,
+    pub trial_ends_at: Time,
+    pub grace_ends_at: Time,
+    /// Until when they have paid.
+    pub paid_until: Option<Time>,
+    /// Until when the till tries again after a payment failed.
+    pub dunning_ends_at: Option<Time>,
+    /// They pay no further period.
+    pub cancels_at_period_end: bool,
+    pub suspended_at: Option<Time>,
+    pub delete_at: Option<Time>,
+    /// Every reminder due up to here has been dealt with.
+    pub reminded_until: Time,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A date came: whatever is due at `now` is done.
+    DateCame,
+    /// The till says that they have paid until then.
+    Paid { until: Time },
+    /// The till could not charge them, and tries until then.
+    PaymentFailed { dunning_ends_at: Time },
+    /// They pay no further period, or do so after all.
+    CancelsAtPeriodEnd(bool),
+    /// The till ended the subscription.
+    SubscriptionEnded,
+    /// The client ended their trial.
+    TrialCancelled,
+    /// By the operator.
+    Suspended,
+    /// By the operator. `extra_days` of trial when they have not paid.
+    Resumed { extra_days: i64 },
+    /// By the operator, or by the client.
+    Deleted,
+}
+
+/// What must be written in the same transaction as the new life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Move to an instance of their own (or, after a suspension, come back on one).
+    RunDedicated,
+    /// Come back on a shared instance.
+    RunShared,
+    /// Stop serving, keep the data.
+    Suspend,
+    /// Remove everything, with a receipt for each resource.
+    Delete,
+    /// The line above their portal changes.
+    Notice,
+    Mail(Reminder),
+}
+
+/// Mails about dates and moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reminder {
+    TrialEndsIn { days: i64 },
+    GraceBegan,
+    Suspended,
+    DeletionIn { days: i64 },
+    Deleted,
+    PaymentFailed,
+}
+
+/// A move that a client's state does not allow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a client that is {} cannot be {what}", .from.as_str())]
+pub struct Refused {
+    pub from: State,
+    pub what: &'static str,
+}
+
+/// A life and what follows from how it came about.
+pub type Moved = (Life, Vec<Effect>);
+
+impl Life {
+    /// The life of a client who signs up now.
+    pub fn begin(trial: &Trial, now: Time) -> Self {
+        let trial_ends_at = now.plus_days(trial.days);
+        Self {
+            state: State::Trial,
+            trial_started_at: now,
+            trial_ends_at,
+            grace_ends_at: trial_ends_at.plus_days(trial.grace_days),
+            paid_until: None,
+            dunning_ends_at: None,
+            cancels_at_period_end: false,
+            suspended_at: None,
+            delete_at: None,
+            reminded_until: now,
+        }
+    }
+
+    /// Applies what happened. The same event twice changes nothing the second time.
+    pub fn apply(&self, event: Event, trial: &Trial, now: Time) -> Result<Moved, Refused> {
+        if self.state == State::Deleted {
+            let same = matches!(event, Event::Deleted | Event::DateCame | Event::SubscriptionEnded);
+            return if same { Ok((self.clone(), Vec::new())) } else { Err(self.refuse(event)) };
+        }
+        match event {
+            Event::DateCame => Ok(self.until(trial, now)),
+            Event::Paid { until } => Ok(self.paid(until)),
+            Event::PaymentFailed { dunning_ends_at } => Ok(self.payment_failed(dunning_ends_at)),
+            Event::CancelsAtPeriodEnd(cancels) if self.state.is_paying() => {
+                Ok((Self { cancels_at_period_end: cancels, ..self.clone() }, Vec::new()))
+            }
+            Event::CancelsAtPeriodEnd(_) => Err(self.refuse(event)),
+            Event::SubscriptionEnded if self.state.is_paying() => Ok(self.suspend(trial, now)),
+            Event::SubscriptionEnded => Ok((self.clone(), Vec::new())),
+            Event::TrialCancelled => match self.state {
+                State::Trial | State::Grace => Ok(self.suspend(trial, now)),
+                State::Suspended => Ok((self.clone(), Vec::new())),
+                _ => Err(self.refuse(event)),
+            },
+            Event::Suspended if self.state == State::Suspended => Ok((self.clone(), Vec::new())),
+            Event::Suspended => Ok(self.suspend(trial, now)),
+            Event::Resumed { extra_days } => self.resume(extra_days, trial, now),
+            Event::Deleted => Ok((
+                Self { state: State::Deleted, ..self.clone() },
+                vec![Effect::Delete, Effect::Mail(Reminder::Deleted)],
+            )),
+        }
+    }
+
+    fn refuse(&self, event: Event) -> Refused {
+        let what = match event {
+            Event::DateCame => "moved by a date",
+            Event::Paid { .. } => "paid for",
+            Event::PaymentFailed { .. } => "dunned",
+            Event::CancelsAtPeriodEnd(_) => "cancelled at its period's end: it pays for none",
+            Event::SubscriptionEnded => "ended by the till",
+            Event::TrialCancelled => "cancelled as a trial",
+            Event::Suspended => "suspended",
+            Event::Resumed { .. } => "resumed",
+            Event::Deleted => "deleted",
+        };
+        Refused { from: self.state, what }
+    }
+
+    fn paid(&self, until: Time) -> Moved {
+        let paid_until = Some(self.paid_until.map_or(until, |before| before.max(until)));
+        let life = Self {
+            state: State::Active,
+            paid_until,
+            dunning_ends_at: None,
+            suspended_at: None,
+            delete_at: None,
+            cancels_at_period_end: self.cancels_at_period_end && self.state.is_paying(),
+            ..self.clone()
+        };
+        let effects = match self.state {
+            State::Active => Vec::new(),
+            State::PastDue => vec![Effect::Notice],
+            _ => vec![Effect::RunDedicated],
+        };
+        (life, effects)
+    }
+
+    fn payment_failed(&self, dunning_ends_at: Time) -> Moved {
+        let again = self.state == State::PastDue;
+        if !self.state.is_paying() {
+            return (self.clone(), Vec::new()); // A first payment that fails changes nothing: they stay where they are.
+        }
+        let life = Self { state: State::PastDue, dunning_ends_at: Some(dunning_ends_at), ..self.clone() };
+        (life, if again { Vec::new() } else { vec![Effect::Notice, Effect::Mail(Reminder::PaymentFailed)] })
+    }
+
+    fn suspend(&self, trial: &Trial, at: Time) -> Moved {
+        let life = Self {
+            state: State::Suspended,
+            suspended_at: Some(at),
+            delete_at: Some(at.plus_days(trial.retention_days)),
+            dunning_ends_at: None,
+            reminded_until: self.reminded_until.max(at),
+            ..self.clone()
+        };
+        (life, vec![Effect::Suspend, Effect::Mail(Reminder::Suspended)])
+    }
+
+    fn resume(&self, extra_days: i64, trial: &Trial, now: Time) -> Result<Moved, Refused> {
+        if self.state != State::Suspended {
+            return Err(self.refuse(Event::Resumed { extra_days }));
+        }
+        let mut life = Self { suspended_at: None, delete_at: None, reminded_until: now, ..self.clone() };
+        if self.paid_until.is_some_and(|until| until > now) {
+            life.state = State::Active;
+            return Ok((life, vec![Effect::RunDedicated]));
+        }
+        life.state = State::Trial;
+        life.trial_ends_at = self.trial_ends_at.max(now.plus_days(extra_days.max(1)));
+        life.grace_ends_at = life.trial_ends_at.plus_days(trial.grace_days);
+        Ok((life, vec![Effect::RunShared]))
+    }
+
+    /// Does all that is due at `now`, each move on its own date, so that dates never drift when the loop
+    /// comes late. Of several reminders that are due only the last is sent.
+    fn until(&self, trial: &Trial, now: Time) -> Moved {
+        let (mut life, mut effects) = (self.clone(), Vec::new());
+        let mut last_reminder = None;
+        while let Some(due) = life.next().filter(|due| due.at <= now) {
+            match due.what {
+                Due::Reminder(reminder) => {
+                    life.reminded_until = due.at;
+                    last_reminder = Some(reminder);
+                }
+                Due::Grace => {
+                    life.state = State::Grace;
+                    effects.extend([Effect::Notice, Effect::Mail(Reminder::GraceBegan)]);
+                    last_reminder = None;
+                }
+                Due::Suspension => {
+                    let (next, more) = life.suspend(trial, due.at);
+                    life = next;
+                    effects.extend(more);
+                    last_reminder = None;
+                }
+                Due::Deletion => {
+                    life.state = State::Deleted;
+                    effects = vec![Effect::Delete, Effect::Mail(Reminder::Deleted)];
+                    last_reminder = None;
+                }
+            }
+        }
+        effects.extend(last_reminder.map(Effect::Mail));
+        (life, effects)
+    }
+
+    /// What comes next by itself, and when. The store keeps its date in an indexed column.
+    pub fn next(&self) -> Option<Next> {
+        let dates = self.dates();
+        dates.into_iter().min_by_key(|next| next.at)
+    }
+
+    /// Every date ahead, reminders included, in no order.
+    pub fn dates(&self) -> Vec<Next> {
+        let mut dates = Vec::new();
+        let mut remind = |end: Time, days: &[i64], reminder: fn(i64) -> Reminder| {
+            for &days_before in days {
+                let at = end.plus_days(-days_before);
+                if at > self.reminded_until {
+                    dates.push(Next { at, what: Due::Reminder(reminder(days_before)) });
+                }
+            }
+        };
+        let end = match self.state {
+            State::Trial => {
+                remind(self.trial_ends_at, &[7, 3, 1], |days| Reminder::TrialEndsIn { days });
+                Some((self.trial_ends_at, Due::Grace))
+            }
+            State::Grace => Some((self.grace_ends_at, Due::Suspension)),
+            // The till says when a period is paid; only a cancelled one ends by its date alone.
+            State::Active => self.paid_until.filter(|_| self.cancels_at_period_end).map(|at| (at, Due::Suspension)),
+            State::PastDue => self.dunning_ends_at.map(|at| (at, Due::Suspension)),
+            State::Suspended => {
+                let at = self.delete_at;
+                if let Some(at) = at {
+                    remind(at, &[7, 1], |days| Reminder::DeletionIn { days });
+                }
+                at.map(|at| (at, Due::Deletion))
+            }
+            State::Deleted => None,
+        };
+        dates.extend(end.map(|(at, what)| Next { at, what }));
+        dates
+    }
+}
+
+/// A date ahead and what it brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    pub at: Time,
+    pub what: Due,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Due {
+    Reminder(Reminder),
+    Grace,
+    Suspension,
+    Deletion,
+}
+
+impl Due {
+    /// For people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Reminder(_) => "We send a reminder",
+            Self::Grace => "The trial ends; the site stays up for the days of grace",
+            Self::Suspension => "The site is suspended; the data is kept",
+            Self::Deletion => "The data is deleted",
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;
