@@ -1,1 +1,3 @@
 //! The control plane: API, pages, flows, reconcilers, till.
+
+pub mod web;
