@@ -1,0 +1,153 @@
+//! What a subscription at the till means for a client's life. Read leniently: API versions differ in where
+//! a field is, and a webhook of any version only says that something happened.
+
+use serde_json::Value;
+use stackpro_domain::lifecycle::Event;
+use stackpro_domain::plan::Interval;
+use stackpro_domain::{ClientId, Time};
+
+/// Stripe's default retry schedule for a failed payment ends within so many days.
+const DUNNING_DAYS: i64 = 14;
+
+/// A subscription as the till has it now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    pub id: String,
+    pub customer: String,
+    /// Stripe's word: `active`, `past_due`, `canceled` …
+    pub status: String,
+    pub created: Time,
+    pub period_end: Option<Time>,
+    pub cancels_at_period_end: bool,
+    pub latest_invoice: Option<String>,
+    pub price_lookup_key: Option<String>,
+    pub plan: Option<String>,
+    pub interval: Option<Interval>,
+    /// From the metadata that we gave it.
+    pub client_id: Option<ClientId>,
+}
+
+impl Subscription {
+    /// `None` when what makes a subscription is missing.
+    pub fn read(value: &Value) -> Option<Self> {
+        let item = value.pointer("/items/data/0").unwrap_or(&Value::Null);
+        let price = item.get("price").unwrap_or(&Value::Null);
+        // Moved from the subscription to its items in API version 2025-03-31.
+        let period_end = value.get("current_period_end").and_then(seconds);
+        let interval = match price.pointer("/recurring/interval").and_then(Value::as_str) {
+            Some("month") => Some(Interval::Month),
+            Some("year") => Some(Interval::Year),
+            _ => None,
+        };
+        Some(Self {
+            id: text(value.get("id"))?,
+            customer: id_of(value.get("customer"))?,
+            status: text(value.get("status"))?,
+            created: value.get("created").and_then(seconds).unwrap_or_default(),
+            period_end: period_end.or_else(|| item.get("current_period_end").and_then(seconds)),
+            cancels_at_period_end: value.get("cancel_at_period_end").and_then(Value::as_bool).unwrap_or(false),
+            latest_invoice: id_of(value.get("latest_invoice")),
+            price_lookup_key: text(price.get("lookup_key")),
+            plan: text(price.pointer("/metadata/plan")).or_else(|| text(value.pointer("/metadata/plan"))),
+            interval,
+            client_id: value.pointer("/metadata/client_id").and_then(Value::as_str).and_then(|id| id.parse().ok()),
+        })
+    }
+
+    /// What happened to the client, as far as this subscription tells, in the order to apply it.
+    /// `invoiced_at` is when the newest invoice was made.
+    pub fn events(&self, invoiced_at: Option<Time>, now: Time) -> Vec<Event> {
+        match (self.status.as_str(), self.period_end) {
+            ("active" | "trialing", Some(until)) => {
+                vec![Event::Paid { until }, Event::CancelsAtPeriodEnd(self.cancels_at_period_end)]
+            }
+            ("past_due", _) => {
+                vec![Event::PaymentFailed { dunning_ends_at: invoiced_at.unwrap_or(now).plus_days(DUNNING_DAYS) }]
+            }
+            ("canceled" | "unpaid" | "paused", _) => vec![Event::SubscriptionEnded],
+            // `incomplete` and `incomplete_expired`: a first payment that has not succeeded changes nothing.
+            _ => Vec::new(),
+        }
+    }
+
+    /// Of several subscriptions of one customer, the one that counts: what runs before what ended, then the newest.
+    pub fn rank(&self) -> (u8, Time) {
+        let running = match self.status.as_str() {
+            "active" | "trialing" => 3,
+            "past_due" => 2,
+            "canceled" | "unpaid" | "paused" => 1,
+            _ => 0,
+        };
+        (running, self.created)
+    }
+}
+
+pub(super) fn seconds(value: &Value) -> Option<Time> {
+    value.as_i64().map(|seconds| Time(seconds.saturating_mul(1000)))
+}
+
+pub(super) fn text(value: Option<&Value>) -> Option<String> {
+    value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// A reference is an id, or the whole object when it was expanded.
+pub fn id_of(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(id) if !id.is_empty() => Some(id.clone()),
+        Value::Object(object) => text(object.get("id")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const NOW: Time = Time(1_795_562_204_000);
+
+    fn subscription(status: &str) -> Value {
+        json!({
+            "id": "sub_1", "customer": "cus_1", "status": status, "created": 1, "cancel_at_period_end": true,
+            "latest_invoice": {"id": "in_1"}, "metadata": {"client_id": "acme-7f3k"},
+            "items": {"data": [{"current_period_end": 2_000_000_000, "price": {
+                "lookup_key": "stackpro_starter_year", "recurring": {"interval": "year"}, "metadata": {"plan": "starter"}}}]},
+        })
+    }
+
+    #[test]
+    fn both_places_of_the_period_end_are_read() {
+        let read = Subscription::read(&subscription("active")).unwrap();
+        assert_eq!(read.period_end, Some(Time(2_000_000_000_000)));
+        assert_eq!((read.interval, read.latest_invoice.as_deref()), (Some(Interval::Year), Some("in_1")));
+        let mut older = subscription("active");
+        older["current_period_end"] = json!(1_900_000_000);
+        assert_eq!(Subscription::read(&older).unwrap().period_end, Some(Time(1_900_000_000_000)));
+    }
+
+    #[test]
+    fn what_is_no_subscription_is_not_read_as_one() {
+        for bad in [json!(null), json!([]), json!({"id": 1}), json!({"id": "s", "status": "active"})] {
+            assert_eq!(Subscription::read(&bad), None, "{bad}");
+        }
+        let mut odd = subscription("active");
+        odd["items"] = json!("none");
+        odd["metadata"] = json!({"client_id": "../etc"});
+        let read = Subscription::read(&odd).unwrap();
+        assert_eq!((read.client_id.clone(), read.period_end), (None, None));
+        assert_eq!(read.events(None, NOW), [], "an active one without a period says nothing");
+    }
+
+    #[test]
+    fn each_status_has_its_effect() {
+        let events = |status: &str| Subscription::read(&subscription(status)).unwrap().events(Some(NOW), NOW);
+        let until = Time(2_000_000_000_000);
+        assert_eq!(events("active"), [Event::Paid { until }, Event::CancelsAtPeriodEnd(true)]);
+        assert_eq!(events("past_due"), [Event::PaymentFailed { dunning_ends_at: NOW.plus_days(14) }]);
+        assert_eq!(events("canceled"), [Event::SubscriptionEnded]);
+        for silent in ["incomplete", "incomplete_expired", "something new"] {
+            assert_eq!(events(silent), [], "{silent}");
+        }
+    }
+}

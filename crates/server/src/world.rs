@@ -1,0 +1,167 @@
+//! What everything in the server acts with: the store, the cloud, the till, the clock and the settings.
+//! Plain values; there is one [`World`] a process, shared as `Arc<World>` by handlers, flows and reconcilers.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use serde::Serialize;
+use stackpro_cloud::{Cloud, Message};
+use stackpro_domain::plan::Plans;
+use stackpro_domain::time::{HOUR, MINUTE};
+use stackpro_domain::{ClientId, Clock, Time};
+use stackpro_store::Store;
+use tokio::sync::watch;
+
+use crate::agents::Agents;
+use crate::auth::password::Passwords;
+use crate::ids::Ids;
+use crate::prober::Prober;
+use crate::secrets::Secrets;
+use crate::till::Till;
+
+pub struct World {
+    pub store: Store,
+    pub cloud: Cloud,
+    pub agents: Agents,
+    pub till: Till,
+    pub prober: Prober,
+    pub ids: Ids,
+    /// The business's clock, which the time machine moves.
+    pub clock: Arc<dyn Clock>,
+    pub plans: Plans,
+    pub settings: Settings,
+    pub secrets: Secrets,
+    pub passwords: Passwords,
+    /// Changes with every commit: whoever follows something live looks again.
+    pub events: watch::Sender<u64>,
+    /// Whether the flow runner is alive. Set once, by whoever starts it.
+    pub runner: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    pub time_machine: Option<Arc<dyn TimeMachine>>,
+    pub mailbox: Option<Arc<dyn Mailbox>>,
+}
+
+impl World {
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// Real time, on which sessions, access tokens and rate limits run: nobody is signed out because the
+    /// time machine was used.
+    pub fn real_now(&self) -> Time {
+        let offset = self.time_machine.as_ref().map_or(0, |machine| machine.offset());
+        self.clock.now().plus(-offset)
+    }
+
+    /// No runner in this process (a node that only serves) is as good as a live one.
+    pub fn runner_alive(&self) -> bool {
+        self.runner.get().is_none_or(|alive| alive())
+    }
+}
+
+/// Moves the business's clock: the local cloud has one, a real cloud has none.
+pub trait TimeMachine: Send + Sync {
+    fn now(&self) -> Time;
+    /// How far the business's clock is ahead of real time, in milliseconds.
+    fn offset(&self) -> i64;
+    /// Moves the clock forward by so many milliseconds, for good. The error is for people.
+    fn advance(&self, ms: i64) -> Result<Time, String>;
+}
+
+/// The mails that a local cloud has delivered.
+#[async_trait]
+pub trait Mailbox: Send + Sync {
+    /// Newest first.
+    async fn list(&self, limit: usize) -> Result<Vec<Delivered>, String>;
+    async fn get(&self, id: &str) -> Result<Option<Delivered>, String>;
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Delivered {
+    pub at: Time,
+    pub message: Message,
+}
+
+/// How this installation presents itself and what it allows.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `StackPro`, or the operator's own brand.
+    pub name: String,
+    /// Scheme, host and port by which the world reaches us, without a final slash: `http://127.0.0.1:8080`.
+    pub public_url: String,
+    /// Clients' names are below it: `stackpro.localhost`.
+    pub client_domain: String,
+    /// `StackPro <hello@stackpro.localhost>`
+    pub mail_from: String,
+    pub support_email: String,
+    /// How long the world may remember where a client's name leads.
+    pub dns_ttl_seconds: u32,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Origins whose pages may call the API.
+    pub cors_origins: Vec<String>,
+    /// Passwords that may wait to be hashed; beyond it the answer is 503.
+    pub hash_queue: usize,
+    pub rates: Rates,
+}
+
+impl Settings {
+    /// Cookies are `Secure` and `__Host-`, and HSTS is sent.
+    pub fn is_https(&self) -> bool {
+        self.public_url.starts_with("https://")
+    }
+
+    /// A client's public address, with the scheme and the port of ours.
+    pub fn client_url(&self, host: &str) -> String {
+        let (scheme, rest) = self.public_url.split_once("://").unwrap_or(("http", &self.public_url));
+        match rest.rsplit_once(':') {
+            Some((_, port)) if port.bytes().all(|b| b.is_ascii_digit()) => format!("{scheme}://{host}:{port}"),
+            _ => format!("{scheme}://{host}"),
+        }
+    }
+
+    pub fn dashboard_url(&self, client: &ClientId) -> String {
+        format!("{}/app/{client}", self.public_url)
+    }
+}
+
+/// At most `limit` in each window of `window_ms` milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    pub limit: u32,
+    pub window_ms: i64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    pub login_account: Rate,
+    pub login_address: Rate,
+    pub signup_address: Rate,
+    pub contact_address: Rate,
+    /// Mails that a member can cause by a button, per member.
+    pub mail_member: Rate,
+}
+
+impl Default for Rates {
+    fn default() -> Self {
+        Self {
+            login_account: Rate { limit: 10, window_ms: 10 * MINUTE },
+            login_address: Rate { limit: 100, window_ms: 10 * MINUTE },
+            signup_address: Rate { limit: 20, window_ms: HOUR },
+            contact_address: Rate { limit: 10, window_ms: HOUR },
+            mail_member: Rate { limit: 10, window_ms: HOUR },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn client_addresses_take_scheme_and_port_from_ours() {
+        let mut settings = crate::testing::settings();
+        settings.public_url = "http://127.0.0.1:8080".into();
+        assert_eq!(settings.client_url("a.stackpro.localhost"), "http://a.stackpro.localhost:8080");
+        settings.public_url = "https://stackpro.io".into();
+        assert_eq!(settings.client_url("a.stackpro.io"), "https://a.stackpro.io");
+    }
+}
