@@ -1,1 +1,19 @@
-//! The real product in a test: TestApp, builders, fault proxy.
+//! The real product in a test: [`TestApp`] starts the binary on a data folder of its own and speaks to it
+//! as the world does; [`FaultProxy`] breaks connections; [`eventually`] waits with a bound.
+//!
+//! It never reaches into the product: what a test sees, a client, an operator or an agent could see too.
+//! On its end a [`TestApp`] asserts that nothing is left over. Start reading at [`TestApp`].
+
+mod app;
+mod forms;
+mod people;
+mod processes;
+mod proxy;
+mod wait;
+
+pub use app::{Builder, ServeInfo, TestApp};
+pub use forms::Form;
+pub use people::{Operator, Person};
+pub use processes::processes_of;
+pub use proxy::{Fault, FaultProxy};
+pub use wait::eventually;

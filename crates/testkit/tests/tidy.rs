@@ -169,7 +169,7 @@ fn named_paths(text: &str, tops: &BTreeSet<String>) -> Vec<String> {
         .filter(|token| token.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c)))
         .filter(|token| {
             let first = token.split('/').next().unwrap_or_default();
-            let document = token.ends_with(".md") && !token.starts_with('/');
+            let document = Path::new(token).extension().is_some_and(|e| e == "md") && !token.starts_with('/');
             document || (token.contains('/') && tops.contains(first))
         })
         .map(|token| token.trim_end_matches('/').to_owned())

@@ -1,0 +1,15 @@
+//! Waiting for something to become true, with a bound.
+
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer; panics when `within` is over.
+pub async fn eventually<T>(what: &str, within: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + within;
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "not within {within:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
