@@ -5,6 +5,7 @@
 //! moves, and [`flows`] for what is done about it.
 
 pub mod auth;
+pub mod ids;
 pub mod secrets;
 pub mod till;
 pub mod web;

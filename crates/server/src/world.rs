@@ -10,13 +10,14 @@ use stackpro_cloud::{Cloud, Message};
 use stackpro_domain::plan::Plans;
 use stackpro_domain::time::{HOUR, MINUTE};
 use stackpro_domain::{ClientId, Clock, Time};
-use stackpro_store::Store;
-use tokio::sync::watch;
+use stackpro_store::{Committed, Store};
+use tokio::sync::{Notify, watch};
 
 use crate::agents::Agents;
 use crate::auth::password::Passwords;
 use crate::ids::Ids;
 use crate::prober::Prober;
+use crate::reconcilers::sweeper::LastDrift;
 use crate::secrets::Secrets;
 use crate::till::Till;
 
@@ -37,11 +38,38 @@ pub struct World {
     pub events: watch::Sender<u64>,
     /// Whether the flow runner is alive. Set once, by whoever starts it.
     pub runner: OnceLock<Box<dyn Fn() -> bool + Send + Sync>>,
+    pub wakes: Wakes,
+    /// What the sweeper saw last.
+    pub drift: LastDrift,
     pub time_machine: Option<Arc<dyn TimeMachine>>,
     pub mailbox: Option<Arc<dyn Mailbox>>,
 }
 
+/// Wakes reconcilers: it may be worth looking now. A hint that is lost costs the time until they look anyway.
+#[derive(Default)]
+pub struct Wakes {
+    pub lifecycle: Notify,
+    pub fleet: Notify,
+    pub sweeper: Notify,
+    pub mailer: Notify,
+    pub till_events: Notify,
+}
+
 impl World {
+    /// To be called after every commit of this process.
+    pub fn committed(&self, committed: &Committed) {
+        if committed.queued_mail {
+            self.wakes.mailer.notify_one();
+        }
+        if committed.till_event {
+            self.wakes.till_events.notify_one();
+        }
+        if committed.enqueued_flow {
+            self.wakes.fleet.notify_one();
+        }
+        self.events.send_modify(|count| *count += 1);
+    }
+
     pub fn now(&self) -> Time {
         self.clock.now()
     }
@@ -94,6 +122,8 @@ pub struct Settings {
     /// `StackPro <hello@stackpro.localhost>`
     pub mail_from: String,
     pub support_email: String,
+    /// So many trials find a place at once: shared instances are launched ahead.
+    pub warm_places: u32,
     /// How long the world may remember where a client's name leads.
     pub dns_ttl_seconds: u32,
     /// Peers whose `X-Forwarded-For` is believed.

@@ -1,1 +1,3 @@
+//! `stackpro`: the command line, the configuration and the wiring.
+
 fn main() {}

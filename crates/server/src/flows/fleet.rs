@@ -1,0 +1,124 @@
+//! Instances: launching one, and waiting until its agent has enrolled. Shared by the flow that launches a
+//! shared instance and by the one that moves a client to an instance of their own.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stackpro_cloud::LaunchSpec;
+use stackpro_domain::{ClientId, ResourceId};
+use stackpro_flow::StepError;
+use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, ResourceKind, StoreError, Tx};
+
+use super::ledger::{self, Wanted};
+use super::{cloud_error, store_error};
+use crate::world::World;
+
+/// How long one execution of a step waits for an agent before it counts as a failure, and is tried again.
+const PATIENCE: Duration = Duration::from_secs(10);
+const GLANCE: Duration = Duration::from_millis(30);
+
+/// An enrolment token outlives any launch that may still succeed.
+const ENROL_TOKEN_MS: i64 = 24 * stackpro_domain::time::HOUR;
+
+/// An instance that is to be launched, decided before the first step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NewInstance {
+    pub id: ResourceId,
+    /// The cloud's idempotency token.
+    pub token: String,
+    pub instance_type: String,
+    /// Whose own it is; none when it is shared.
+    pub client: Option<ClientId>,
+}
+
+impl NewInstance {
+    fn wanted(&self) -> Wanted<'_> {
+        Wanted { id: &self.id, kind: ResourceKind::Instance, name: &self.token, client: self.client.as_ref() }
+    }
+}
+
+/// Decides on an instance and writes all that must be there before it is launched: its row, the ledger's,
+/// and the hash of the token with which its agent will enrol.
+pub async fn new_instance(
+    world: &World,
+    tx: &mut Tx,
+    client: Option<&ClientId>,
+    instance_type: &str,
+    capacity: u32,
+) -> Result<NewInstance, StoreError> {
+    let now = world.clock.now();
+    let id = world.ids.resource(now);
+    let new = NewInstance {
+        token: format!("launch-{id}"),
+        id,
+        instance_type: instance_type.to_owned(),
+        client: client.cloned(),
+    };
+    tx.insert_resource(&new.wanted().row(world)).await?;
+    tx.insert_instance(&InstanceRow {
+        id: new.id.clone(),
+        cloud_id: None,
+        kind: if client.is_some() { HostKind::Dedicated } else { HostKind::Shared },
+        instance_type: new.instance_type.clone(),
+        capacity,
+        state: InstancePhase::Launching,
+        front: None,
+        control: None,
+        version: None,
+        enrolled_at: None,
+        last_report_at: None,
+        created_at: now,
+        clients: 0,
+    })
+    .await?;
+    let token = world.secrets.enrol_token(&new.id);
+    let hash = crate::auth::hash_token(&token);
+    tx.insert_token(Purpose::Enrol, &hash, new.id.as_str(), now.plus(ENROL_TOKEN_MS)).await?;
+    Ok(new)
+}
+
+/// Launches it, or finds what an earlier execution launched.
+pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepError> {
+    let wanted = new.wanted();
+    let spec = LaunchSpec {
+        token: new.token.clone(),
+        instance_type: new.instance_type.clone(),
+        enrol_token: world.secrets.enrol_token(&new.id),
+        tags: wanted.tags(),
+    };
+    let instance = world.cloud.compute.launch(&spec).await.map_err(cloud_error)?;
+    ledger::created(world, &new.id, Some(instance.id.as_str())).await?;
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    let Some(mut row) = tx.instance(&new.id).await.map_err(store_error)? else {
+        return Err(StepError::Failed(format!("instance {} is not in the database", new.id)));
+    };
+    row.cloud_id = Some(instance.id);
+    tx.update_instance(&row).await.map_err(store_error)?;
+    tx.commit().await.map_err(store_error)
+}
+
+/// Waits until its agent has enrolled, and so the instance is ready for stacks.
+pub(super) async fn enrolled(world: &World, id: &ResourceId) -> Result<InstanceRow, StepError> {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let row = world.store.instance(id).await.map_err(store_error)?;
+        match row {
+            Some(row) if row.state == InstancePhase::Released => {
+                return Err(StepError::Failed(format!("instance {id} was released")));
+            }
+            Some(row) if row.enrolled_at.is_some() && row.control.is_some() => return Ok(row),
+            Some(_) => {}
+            None => return Err(StepError::Failed(format!("instance {id} is not in the database"))),
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Err(StepError::Retry("the instance runs, and its agent has not enrolled yet".into()));
+        }
+        tokio::time::sleep(GLANCE).await;
+    }
+}
+
+/// The instance's row, of which a step knows that it exists.
+pub(super) async fn row(world: &World, id: &ResourceId) -> Result<InstanceRow, StepError> {
+    let row = world.store.instance(id).await.map_err(store_error)?;
+    row.ok_or_else(|| StepError::Failed(format!("instance {id} is not in the database")))
+}

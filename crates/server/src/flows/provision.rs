@@ -1,0 +1,276 @@
+//! Provision: from a sign-up to a stack that answers at its own name.
+//!
+//! ```text
+//! place ── server ─┬─ stack ──┐
+//!                  └─ record ─┤
+//! bucket ─────────────────────┼─ probe ── ready
+//! mail ───────────────────────┘
+//! ```
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stackpro_cloud::Record;
+use stackpro_domain::{ClientId, ResourceId};
+use stackpro_flow::{FlowSpec, StepCtx, StepError, StepResult, StepSpec, UndoResult};
+use stackpro_protocol::agent::Wanted as WantedState;
+use stackpro_store::{HostKind, Hosting, ResourceKind, StackPhase};
+
+use super::ledger::{self, Wanted};
+use super::{LAUNCH, Launch, act, cloud_error, fleet, nothing, stacks, store_error};
+use crate::world::World;
+
+/// Decided at the sign-up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Provision {
+    pub client: ClientId,
+    pub bucket: ResourceId,
+    pub bucket_name: String,
+    pub record: ResourceId,
+    pub mail: ResourceId,
+    pub host: String,
+}
+
+pub static PROVISION: FlowSpec<World> = FlowSpec {
+    kind: "provision",
+    version: 1,
+    supersedes_parked: true,
+    steps: &[
+        StepSpec {
+            name: "place",
+            title: "Find a place",
+            needs: &[],
+            commit: false,
+            api: "store",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(place),
+            undo: act!(unplace),
+        },
+        StepSpec {
+            name: "bucket",
+            title: "Create storage",
+            needs: &[],
+            commit: false,
+            api: "buckets",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(bucket),
+            undo: act!(remove_bucket),
+        },
+        StepSpec {
+            name: "mail",
+            title: "Set up mail",
+            needs: &[],
+            commit: false,
+            api: "mail",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(mail),
+            undo: act!(remove_mail),
+        },
+        StepSpec {
+            name: "server",
+            title: "Reach the server",
+            needs: &["place"],
+            commit: false,
+            api: "store",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(server),
+            undo: act!(nothing),
+        },
+        StepSpec {
+            name: "stack",
+            title: "Start your site",
+            needs: &["server"],
+            commit: false,
+            api: "agent",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(stack),
+            undo: act!(remove_stack),
+        },
+        StepSpec {
+            name: "record",
+            title: "Publish your address",
+            needs: &["server"],
+            commit: false,
+            api: "dns",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(record),
+            undo: act!(remove_record),
+        },
+        StepSpec {
+            name: "probe",
+            title: "Check that it answers",
+            needs: &["stack", "record", "bucket", "mail"],
+            commit: false,
+            api: "probe",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(probe),
+            undo: act!(nothing),
+        },
+        StepSpec {
+            name: "ready",
+            title: "Ready",
+            needs: &["probe"],
+            commit: true,
+            api: "store",
+            max_attempts: 8,
+            turn_back: false,
+            run: act!(ready),
+            undo: act!(nothing),
+        },
+    ],
+};
+
+/// Finds a shared instance with room, or decides on a new one, in one transaction: of many who sign up at
+/// once the first decides, and the others find what it decided.
+async fn place(ctx: &StepCtx<World>) -> StepResult {
+    let params: Provision = ctx.params()?;
+    let world = &ctx.world;
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    let instance = match tx.place_on_shared(&params.client).await.map_err(store_error)? {
+        Some(instance) => instance.id,
+        None => {
+            let trial = &world.plans.trial;
+            let new = fleet::new_instance(world, &mut tx, None, &trial.instance_type, trial.clients_per_instance)
+                .await
+                .map_err(store_error)?;
+            let now = world.clock.now();
+            let flow = LAUNCH
+                .begin(world.ids.flow(now), new.id.as_str(), &Launch { instance: new.clone() }, now)
+                .map_err(|error| StepError::Failed(error.to_string()))?;
+            tx.enqueue_flow(flow).await.map_err(store_error)?;
+            tx.add_stack(&params.client, &new.id).await.map_err(store_error)?;
+            new.id
+        }
+    };
+    tx.commit().await.map_err(store_error)?;
+    Ok(json!(instance))
+}
+
+async fn unplace(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Provision = ctx.params()?;
+    let world = &ctx.world;
+    let places = world.store.stacks_of(&params.client).await.map_err(store_error)?;
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    for instance in places {
+        tx.remove_stack(&params.client, &instance).await.map_err(store_error)?;
+    }
+    if let Some(mut client) = tx.client(&params.client).await.map_err(store_error)? {
+        client.stack = StackPhase::Failed;
+        client.hosting = None;
+        tx.update_client(&client).await.map_err(store_error)?;
+    }
+    tx.commit().await.map_err(store_error)?;
+    Ok(())
+}
+
+async fn bucket(ctx: &StepCtx<World>) -> StepResult {
+    let params: Provision = ctx.params()?;
+    let wanted = Wanted {
+        id: &params.bucket,
+        kind: ResourceKind::Bucket,
+        name: &params.bucket_name,
+        client: Some(&params.client),
+    };
+    ledger::intend(&ctx.world, &wanted).await?;
+    ctx.world.cloud.buckets.create(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
+    ledger::created(&ctx.world, wanted.id, Some(wanted.name)).await?;
+    Ok(json!(params.bucket_name))
+}
+
+async fn remove_bucket(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Provision = ctx.params()?;
+    Ok(ledger::remove_by_id(&ctx.world, &params.bucket).await?)
+}
+
+async fn mail(ctx: &StepCtx<World>) -> StepResult {
+    let params: Provision = ctx.params()?;
+    let wanted = Wanted {
+        id: &params.mail,
+        kind: ResourceKind::MailIdentity,
+        name: &params.host,
+        client: Some(&params.client),
+    };
+    ledger::intend(&ctx.world, &wanted).await?;
+    ctx.world.cloud.mail.create_identity(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
+    ledger::created(&ctx.world, wanted.id, Some(wanted.name)).await?;
+    Ok(Value::Null)
+}
+
+async fn remove_mail(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Provision = ctx.params()?;
+    Ok(ledger::remove_by_id(&ctx.world, &params.mail).await?)
+}
+
+async fn server(ctx: &StepCtx<World>) -> StepResult {
+    let instance: ResourceId = ctx.output("place")?;
+    let row = fleet::enrolled(&ctx.world, &instance).await?;
+    Ok(json!(row.id))
+}
+
+async fn stack(ctx: &StepCtx<World>) -> StepResult {
+    let world = &ctx.world;
+    let client = stacks::client(world, &ctx.subject).await?;
+    let row = fleet::row(world, &ctx.output("server")?).await?;
+    stacks::put(world, &client, &row, WantedState::Serving).await?;
+    Ok(Value::Null)
+}
+
+async fn remove_stack(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Provision = ctx.params()?;
+    let row = fleet::row(&ctx.world, &ctx.output("server")?).await?;
+    let agent = ctx.world.agents.of(&row).map_err(StepError::from)?;
+    agent.delete_stack(&params.client).await.map_err(StepError::from)?;
+    Ok(())
+}
+
+async fn record(ctx: &StepCtx<World>) -> StepResult {
+    let params: Provision = ctx.params()?;
+    let world = &ctx.world;
+    let row = fleet::row(world, &ctx.output("server")?).await?;
+    let target = row.front.ok_or_else(|| StepError::Retry("the instance has not said where it answers".into()))?;
+    let wanted = Wanted {
+        id: &params.record,
+        kind: ResourceKind::Record,
+        name: &params.host,
+        client: Some(&params.client),
+    };
+    ledger::intend(world, &wanted).await?;
+    let record = Record {
+        name: params.host.clone(),
+        target,
+        ttl_seconds: world.settings.dns_ttl_seconds,
+        tags: wanted.tags(),
+    };
+    world.cloud.dns.upsert(&record).await.map_err(cloud_error)?;
+    ledger::created(world, wanted.id, Some(wanted.name)).await?;
+    Ok(Value::Null)
+}
+
+async fn remove_record(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Provision = ctx.params()?;
+    Ok(ledger::remove_by_id(&ctx.world, &params.record).await?)
+}
+
+async fn probe(ctx: &StepCtx<World>) -> StepResult {
+    let client = stacks::client(&ctx.world, &ctx.subject).await?;
+    stacks::probe(&ctx.world, &client).await?;
+    Ok(Value::Null)
+}
+
+async fn ready(ctx: &StepCtx<World>) -> StepResult {
+    let params: Provision = ctx.params()?;
+    let row = fleet::row(&ctx.world, &ctx.output("server")?).await?;
+    stacks::update(&ctx.world, &params.client, |client| {
+        client.stack = StackPhase::Ready;
+        client.hosting =
+            Some(Hosting { instance_id: row.id.clone(), cloud_id: row.cloud_id.clone(), kind: HostKind::Shared });
+    })
+    .await?;
+    Ok(Value::Null)
+}

@@ -1,0 +1,159 @@
+//! Which mail goes to whom, written in the transaction of what it is about. The words are in [`crate::web::mail`].
+
+use stackpro_domain::ClientId;
+use stackpro_domain::lifecycle::Reminder;
+use stackpro_domain::manifest::Certificate;
+use stackpro_domain::time::DAY;
+use stackpro_store::{Client, MailState, Member, OutMail, Purpose, Resource, Role, StoreError, Tx};
+
+use crate::lives::one_time_link;
+use crate::web::mail::{Mail, Receipt, Recipient};
+use crate::world::World;
+
+/// How long the link in a welcome or an invitation works.
+const LINK_MS: i64 = 14 * DAY;
+
+/// To the owner of a new client: to confirm their address, or to choose a password when the operator made
+/// the client for them.
+pub async fn welcome(world: &World, tx: &mut Tx, client: &Client, owner: &Member) -> Result<(), StoreError> {
+    let settings = &world.settings;
+    let (kind, mail) = if owner.password_hash.is_some() {
+        let verify_url = one_time_link(world, tx, Purpose::VerifyEmail, &owner.id, LINK_MS).await?;
+        let mail = Mail::Welcome {
+            verify_url,
+            site_url: settings.client_url(&client.host),
+            dashboard_url: settings.dashboard_url(&client.id),
+            trial_ends_at: client.life.trial_ends_at,
+        };
+        ("welcome", mail)
+    } else {
+        let set_password_url = one_time_link(world, tx, Purpose::SetPassword, &owner.id, LINK_MS).await?;
+        ("invitation", Mail::Invitation { inviter: settings.name.clone(), set_password_url })
+    };
+    let id = format!("{kind}-{}", owner.id);
+    send(world, tx, Letter { id, kind, client, to: owner, mail }).await
+}
+
+/// The link to confirm an address, once more.
+pub async fn verify(world: &World, tx: &mut Tx, client: &Client, member: &Member) -> Result<(), StoreError> {
+    let verify_url = one_time_link(world, tx, Purpose::VerifyEmail, &member.id, LINK_MS).await?;
+    let id = world.ids.uuid(world.clock.now());
+    send(world, tx, Letter { id, kind: "verify_address", client, to: member, mail: Mail::VerifyAddress { verify_url } }).await
+}
+
+/// To a person whom a member invites.
+pub async fn invite(
+    world: &World,
+    tx: &mut Tx,
+    client: &Client,
+    inviter: &Member,
+    invited: &Member,
+) -> Result<(), StoreError> {
+    let set_password_url = one_time_link(world, tx, Purpose::SetPassword, &invited.id, LINK_MS).await?;
+    let inviter = format!("{} {}", inviter.first_name, inviter.last_name);
+    let mail = Mail::Invitation { inviter, set_password_url };
+    send(world, tx, Letter { id: format!("invitation-{}", invited.id), kind: "invitation", client, to: invited, mail }).await
+}
+
+/// To the owners, about a date. The receipt of a deletion follows when there is something to receipt.
+pub async fn remind(world: &World, tx: &mut Tx, client: &Client, reminder: Reminder) -> Result<(), StoreError> {
+    let life = &client.life;
+    let upgrade_url = format!("{}/upgrade", world.settings.dashboard_url(&client.id));
+    let now = world.clock.now();
+    let delete_at = life.delete_at.unwrap_or(now);
+    let (kind, mail) = match reminder {
+        Reminder::TrialEndsIn { days } => {
+            (format!("trial_ends_in_{days}"), Mail::TrialEnds { days, at: life.trial_ends_at, upgrade_url })
+        }
+        Reminder::GraceBegan => ("grace_began".into(), Mail::GraceBegan { pauses_at: life.grace_ends_at, upgrade_url }),
+        Reminder::Suspended => ("suspended".into(), Mail::Suspended { delete_at, upgrade_url }),
+        Reminder::DeletionIn { days } => {
+            (format!("deletion_in_{days}"), Mail::DeletionIn { days, at: delete_at, upgrade_url })
+        }
+        Reminder::PaymentFailed => {
+            let billing_url = world.settings.dashboard_url(&client.id);
+            let pauses_at = life.dunning_ends_at.unwrap_or(now);
+            ("payment_failed".into(), Mail::PaymentFailed { pauses_at, billing_url })
+        }
+        Reminder::Deleted => return Ok(()),
+    };
+    for owner in owners(world, &client.id).await? {
+        let id = world.ids.uuid(now);
+        send(world, tx, Letter { id, kind: &kind, client, to: &owner, mail: mail.clone() }).await?;
+    }
+    Ok(())
+}
+
+/// To the owners: they have moved, with proof. `flow` makes it one mail, however often the step is executed.
+pub async fn moved(
+    world: &World,
+    tx: &mut Tx,
+    client: &Client,
+    certificate: &Certificate,
+    flow: &str,
+) -> Result<(), StoreError> {
+    let mail = Mail::Moved {
+        certificate: certificate.clone(),
+        site_url: world.settings.client_url(&client.host),
+        certificate_url: format!("{}/move", world.settings.dashboard_url(&client.id)),
+    };
+    for owner in owners(world, &client.id).await? {
+        let id = format!("moved-{flow}-{}", owner.id);
+        send(world, tx, Letter { id, kind: "moved", client, to: &owner, mail: mail.clone() }).await?;
+    }
+    Ok(())
+}
+
+/// To the owners: everything is gone, with a receipt for each resource.
+pub async fn deleted(
+    world: &World,
+    tx: &mut Tx,
+    client: &Client,
+    resources: &[Resource],
+    flow: &str,
+) -> Result<(), StoreError> {
+    let receipts = resources.iter().filter_map(|r| {
+        let removed_at = r.deleted_at?;
+        Some(Receipt { kind: r.kind.as_str().replace('_', " "), name: r.name.clone(), removed_at })
+    });
+    let mail = Mail::Deleted { receipts: receipts.collect() };
+    for owner in owners(world, &client.id).await? {
+        let id = format!("deleted-{flow}-{}", owner.id);
+        send(world, tx, Letter { id, kind: "deleted", client, to: &owner, mail: mail.clone() }).await?;
+    }
+    Ok(())
+}
+
+async fn owners(world: &World, client: &ClientId) -> Result<Vec<Member>, StoreError> {
+    let members = world.store.members(client).await?;
+    Ok(members.into_iter().filter(|member| member.role == Role::Owner).collect())
+}
+
+struct Letter<'a> {
+    /// The same id is sent once.
+    id: String,
+    kind: &'a str,
+    client: &'a Client,
+    to: &'a Member,
+    mail: Mail,
+}
+
+async fn send(world: &World, tx: &mut Tx, letter: Letter<'_>) -> Result<(), StoreError> {
+    let to = Recipient { first_name: letter.to.first_name.clone(), company: letter.client.company.clone() };
+    let content = letter.mail.compose(&to).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let mail = OutMail {
+        id: letter.id,
+        client_id: Some(letter.client.id.clone()),
+        kind: letter.kind.to_owned(),
+        to: letter.to.email.clone(),
+        subject: content.subject,
+        text: content.text,
+        html: content.html,
+        state: MailState::Queued,
+        attempts: 0,
+        error: None,
+        created_at: world.clock.now(),
+        sent_at: None,
+    };
+    tx.enqueue_mail(&mail).await
+}

@@ -1,0 +1,88 @@
+//! Instances: keeps room for the next trials, and starts what stopped.
+
+use std::time::Duration;
+
+use stackpro_cloud::InstanceState;
+use stackpro_domain::placement::{Room, headroom};
+use stackpro_flow::StepError;
+use stackpro_store::{HostKind, InstancePhase, InstanceRow, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use super::every;
+use crate::flows::{LAUNCH, Launch, new_instance};
+use crate::world::World;
+
+/// An agent that said nothing for so long is looked for.
+const SILENCE_MS: i64 = 15_000;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Cloud(#[from] stackpro_cloud::CloudError),
+    #[error(transparent)]
+    Flow(#[from] serde_json::Error),
+    #[error(transparent)]
+    Step(#[from] StepError),
+}
+
+pub async fn run(world: &World, shutdown: CancellationToken) {
+    every("fleet", Duration::from_secs(3), &world.wakes.fleet, shutdown, || round(world)).await;
+}
+
+pub async fn round(world: &World) -> Result<(), FleetError> {
+    let instances = world.store.instances(false).await?;
+    warm(world, &instances).await?;
+    revive(world, &instances).await
+}
+
+/// Launches shared instances until so many trials as the settings say would find a place at once.
+async fn warm(world: &World, instances: &[InstanceRow]) -> Result<(), FleetError> {
+    let trial = &world.plans.trial;
+    let rooms: Vec<Room> = instances.iter().filter(|i| i.kind == HostKind::Shared).map(room).collect();
+    let missing = headroom(&rooms, world.settings.warm_places, trial.clients_per_instance);
+    for _ in 0..missing {
+        let mut tx = world.store.begin().await?;
+        let new = new_instance(world, &mut tx, None, &trial.instance_type, trial.clients_per_instance).await?;
+        let now = world.clock.now();
+        let subject = new.id.to_string();
+        tx.enqueue_flow(LAUNCH.begin(world.ids.flow(now), &subject, &Launch { instance: new }, now)?).await?;
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
+fn room(instance: &InstanceRow) -> Room {
+    Room {
+        // A row that has no cloud id yet is one that is being launched: room all the same.
+        instance: instance.cloud_id.clone().unwrap_or_else(|| unlaunched(instance)),
+        clients: instance.clients,
+        capacity: instance.capacity,
+        open: matches!(instance.state, InstancePhase::Launching | InstancePhase::Ready),
+    }
+}
+
+#[allow(clippy::expect_used)] // Both are plain ids of the same alphabet.
+fn unlaunched(instance: &InstanceRow) -> stackpro_domain::InstanceId {
+    instance.id.as_str().parse().expect("a resource id is an id")
+}
+
+/// Starts every instance whose agent has fallen silent and whose cloud says that it stopped.
+async fn revive(world: &World, instances: &[InstanceRow]) -> Result<(), FleetError> {
+    let now = world.real_now();
+    for instance in instances.iter().filter(|i| i.state == InstancePhase::Ready) {
+        let silent = instance.last_report_at.is_none_or(|at| now.since(at) > SILENCE_MS);
+        let (true, Some(cloud_id)) = (silent, &instance.cloud_id) else { continue };
+        let state = world.cloud.compute.describe(cloud_id).await?.map(|i| i.state);
+        match state {
+            Some(InstanceState::Stopped) => {
+                tracing::warn!(instance = %cloud_id, "an instance stopped; starting it");
+                world.cloud.compute.start(cloud_id).await?;
+            }
+            Some(_) => {}
+            None => tracing::error!(instance = %cloud_id, "an instance of the ledger is not in the cloud"),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! What a process is made of: from the configuration to a [`World`], for every command alike.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::OnceLock;
+
+use async_trait::async_trait;
+use secrecy::ExposeSecret;
+use stackpro_cloud::local::{LocalClock, LocalCloud, LocalSettings};
+use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::{Clock, Time};
+use stackpro_server::agents::Agents;
+use stackpro_server::auth::password::Passwords;
+use stackpro_server::ids::Ids;
+use stackpro_server::prober::Prober;
+use stackpro_server::secrets::Secrets;
+use stackpro_server::till::{Till, TillConfig};
+use stackpro_server::world::{Delivered, Mailbox, Rate, Rates, Settings, TimeMachine, Wakes, World};
+use stackpro_store::Store;
+
+use crate::config::Config;
+
+/// Anything that keeps a command from doing its work; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+impl Fatal {
+    pub fn new(doing: &str, cause: impl std::fmt::Display) -> Self {
+        Self(format!("{doing}: {cause}"))
+    }
+}
+
+pub type Result<T> = std::result::Result<T, Fatal>;
+
+/// A process's parts. `world` is what everything acts through; the rest is the local cloud's own.
+pub struct App {
+    pub config: Config,
+    pub world: Arc<World>,
+    pub cloud: LocalCloud,
+    pub clock: Arc<LocalClock>,
+}
+
+/// Where this process is reached, known once it listens; the configured address otherwise.
+pub struct Reached {
+    pub listen: SocketAddr,
+    /// Base address of Stripe's API, simulated or not.
+    pub stripe: String,
+}
+
+impl App {
+    pub async fn open(config: Config, reached: &Reached) -> Result<Self> {
+        let data = &config.data;
+        let folder = data.join("cloud");
+        std::fs::create_dir_all(&folder).map_err(|e| Fatal::new(&format!("making {}", folder.display()), e))?;
+        let clock = Arc::new(LocalClock::open(&folder).map_err(|e| Fatal::new("opening the clock", e))?);
+        let settings = settings(&config, reached.listen);
+        let program = std::env::current_exe().map_err(|e| Fatal::new("finding this program", e))?;
+        let cloud = LocalCloud::open(LocalSettings {
+            folder,
+            program,
+            server_url: format!("http://{}", reached.listen),
+            domain: config.client_domain.clone(),
+            faults: faults(&config)?,
+            clock: Arc::clone(&clock),
+        })
+        .map_err(|e| Fatal::new("opening the local cloud", e))?;
+        let options = stackpro_store::Options::default();
+        let store = Store::open(&config.database_url(), options).await;
+        let store = store.map_err(|e| Fatal::new("opening the database", e))?;
+        let secrets = Secrets::new(master_key(&config)?);
+        let world = World {
+            agents: Agents::new(secrets.clone()).map_err(|e| Fatal::new("preparing to call agents", e))?,
+            till: till(&config, reached, &settings, &secrets)?,
+            prober: Prober::new(Some(reached.listen), false).map_err(|e| Fatal::new("preparing to probe", e))?,
+            ids: Ids::random(),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            plans: plans(config.plans.as_deref())?,
+            passwords: Passwords::start(config.hash_queue).map_err(|e| Fatal::new("starting the hashing threads", e))?,
+            events: tokio::sync::watch::Sender::new(0),
+            runner: OnceLock::new(),
+            wakes: Wakes::default(),
+            drift: stackpro_server::reconcilers::sweeper::LastDrift::default(),
+            time_machine: Some(Arc::new(LocalTime(Arc::clone(&clock)))),
+            mailbox: Some(Arc::new(LocalMailbox(cloud.clone()))),
+            cloud: cloud.cloud(),
+            store,
+            settings,
+            secrets,
+        };
+        Ok(Self { config, world: Arc::new(world), cloud, clock })
+    }
+}
+
+fn faults(config: &Config) -> Result<stackpro_cloud::local::FaultSettings> {
+    match &config.faults {
+        Some(text) => text.parse().map_err(|e| Fatal::new("reading the setting faults", e)),
+        None => Ok(stackpro_cloud::local::FaultSettings::default()),
+    }
+}
+
+fn settings(config: &Config, listen: SocketAddr) -> Settings {
+    let domain = &config.client_domain;
+    let rates = Rates {
+        signup_address: Rate { limit: config.signups_per_address_per_hour, ..Rates::default().signup_address },
+        ..Rates::default()
+    };
+    Settings {
+        name: config.name.clone(),
+        public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{listen}")),
+        client_domain: domain.clone(),
+        mail_from: config.mail_from.clone().unwrap_or_else(|| format!("{} <hello@{domain}>", config.name)),
+        support_email: config.support_email.clone().unwrap_or_else(|| format!("help@{domain}")),
+        dns_ttl_seconds: config.dns_ttl_seconds,
+        warm_places: config.warm_places,
+        trusted_proxies: config.trusted_proxies.clone(),
+        cors_origins: config.cors_origins.clone(),
+        hash_queue: config.hash_queue,
+        rates,
+    }
+}
+
+fn plans(file: Option<&Path>) -> Result<Plans> {
+    let text = match file {
+        Some(file) => std::fs::read_to_string(file).map_err(|e| Fatal::new(&format!("reading {}", file.display()), e))?,
+        None => DEFAULT_PLANS.to_owned(),
+    };
+    Plans::parse(&text).map_err(|e| Fatal(e.to_string()))
+}
+
+/// The master key: given, or made once and kept in the data folder, readable by its owner alone.
+fn master_key(config: &Config) -> Result<[u8; 32]> {
+    let file = config.data.join("secret.key");
+    let hex = match &config.secret_key {
+        Some(key) => key.expose_secret().to_owned(),
+        None => kept_key(&file).map_err(|e| Fatal::new(&format!("keeping the key in {}", file.display()), e))?,
+    };
+    let hex = hex.trim();
+    let bytes: Option<Vec<u8>> =
+        (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect();
+    bytes
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| Fatal("the secret key must be 64 hex digits (32 bytes), e.g. from `openssl rand -hex 32`".into()))
+}
+
+fn kept_key(file: &Path) -> io::Result<String> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let fresh = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(file.with_extension("new"));
+    if !file.exists() {
+        // Of several processes that start at once only one makes the key; linking makes it appear whole.
+        if let Ok(mut fresh) = fresh {
+            let key: [u8; 32] = rand::random();
+            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            fresh.write_all(hex.as_bytes())?;
+            fresh.sync_all()?;
+            let _ = std::fs::hard_link(file.with_extension("new"), file);
+        }
+    }
+    let _ = std::fs::remove_file(file.with_extension("new"));
+    std::fs::read_to_string(file)
+}
+
+fn till(config: &Config, reached: &Reached, settings: &Settings, secrets: &Secrets) -> Result<Till> {
+    let webhook_secrets = match &config.stripe_webhook_secret {
+        Some(text) => text.expose_secret().split(',').map(|secret| secret.trim().to_owned()).collect(),
+        None => vec![secrets.till_webhook_secret()],
+    };
+    let secret_key = match &config.stripe_secret_key {
+        Some(key) => key.expose_secret().to_owned(),
+        None => secrets.till_api_key(),
+    };
+    let till = TillConfig {
+        base_url: reached.stripe.clone(),
+        secret_key: secret_key.into(),
+        webhook_secrets: webhook_secrets.into_iter().map(Into::into).collect(),
+        public_url: settings.public_url.clone(),
+    };
+    Till::new(till).map_err(|e| Fatal::new("preparing the till", e))
+}
+
+struct LocalTime(Arc<LocalClock>);
+
+impl TimeMachine for LocalTime {
+    fn now(&self) -> Time {
+        self.0.now()
+    }
+
+    fn offset(&self) -> i64 {
+        self.0.offset()
+    }
+
+    fn advance(&self, ms: i64) -> std::result::Result<Time, String> {
+        self.0.advance(ms).map_err(|error| error.to_string())
+    }
+}
+
+struct LocalMailbox(LocalCloud);
+
+#[async_trait]
+impl Mailbox for LocalMailbox {
+    async fn list(&self, limit: usize) -> std::result::Result<Vec<Delivered>, String> {
+        let mails = self.0.mailbox().list(limit).map_err(|error| error.to_string())?;
+        Ok(mails.into_iter().map(|mail| Delivered { at: mail.at, message: mail.message }).collect())
+    }
+
+    async fn get(&self, id: &str) -> std::result::Result<Option<Delivered>, String> {
+        let mail = self.0.mailbox().get(id).map_err(|error| error.to_string())?;
+        Ok(mail.map(|mail| Delivered { at: mail.at, message: mail.message }))
+    }
+}

@@ -1,0 +1,159 @@
+//! `stackpro clients`.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::json;
+use stackpro_domain::ClientId;
+use stackpro_domain::lifecycle::{Event, State};
+use stackpro_server::lives;
+use stackpro_store::{AuditRow, ClientFilter, ClientSummary, StackPhase};
+
+use super::{Clients, show};
+use crate::app::{App, Fatal, Result};
+
+pub async fn run(command: Clients, app: &App, as_json: bool) -> Result<()> {
+    match command {
+        Clients::List { state, search } => list(app, state, search, as_json).await,
+        Clients::Show { client } => one(app, &client, as_json).await,
+        Clients::Migrate { client } => migrate(app, &client).await,
+        Clients::Suspend { client } => apply(app, &client, Event::Suspended, "suspend").await,
+        Clients::Resume { client, days } => apply(app, &client, Event::Resumed { extra_days: days }, "resume").await,
+        Clients::Delete { client, yes } => {
+            if !yes && !confirmed(&client)? {
+                return Err(Fatal("nothing was deleted".into()));
+            }
+            apply(app, &client, Event::Deleted, "delete").await
+        }
+    }
+}
+
+fn store(error: stackpro_store::StoreError) -> Fatal {
+    Fatal::new("the database", error)
+}
+
+async fn list(app: &App, state: Option<String>, search: Option<String>, as_json: bool) -> Result<()> {
+    let state = match state {
+        Some(word) => Some(State::parse(&word).ok_or_else(|| Fatal(format!("{word:?} is not a state of a client")))?),
+        None => None,
+    };
+    let filter = ClientFilter { state, search, attention: false };
+    let (mut rows, mut after) = (Vec::new(), None);
+    loop {
+        let page = app.world.store.clients(&filter, after.as_deref(), 200).await.map_err(store)?;
+        rows.extend(page.rows);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if as_json {
+        return show::json(&rows.iter().map(summary).collect::<Vec<_>>());
+    }
+    let cells = rows.iter().map(|client| {
+        vec![
+            show::cell(client.id.as_str()),
+            show::cell(&client.company),
+            show::state(client.state.as_str()),
+            show::state(client.stack.as_str()),
+            show::cell(client.hosting.map_or("", |kind| kind.as_str())),
+            show::cell(&client.plan),
+            show::cell(&client.created_at.date()),
+            show::cell(&client.next_at.map(stackpro_domain::Time::date).unwrap_or_default()),
+        ]
+    });
+    show::table(&["client", "company", "state", "stack", "on", "plan", "since", "next date"], cells.collect());
+    Ok(())
+}
+
+fn summary(client: &ClientSummary) -> serde_json::Value {
+    json!({
+        "id": client.id, "company": client.company, "host": client.host, "plan": client.plan,
+        "state": client.state.as_str(), "stack": client.stack.as_str(),
+        "hosting": client.hosting.map(|kind| kind.as_str()), "ownerEmail": client.owner_email,
+        "nextAt": client.next_at, "createdAt": client.created_at,
+    })
+}
+
+async fn one(app: &App, id: &ClientId, as_json: bool) -> Result<()> {
+    let s = &app.world.store;
+    let client = s.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
+    let resources = s.resources_of(id).await.map_err(store)?;
+    let usage = s.usage(id).await.map_err(store)?;
+    if as_json {
+        let resources: Vec<_> = resources
+            .iter()
+            .map(|r| json!({ "id": r.id, "kind": r.kind, "name": r.name, "cloudId": r.cloud_id, "state": r.state }))
+            .collect();
+        return show::json(&json!({
+            "id": client.id, "company": client.company, "plan": client.plan, "life": client.life,
+            "stack": client.stack, "host": client.host, "url": app.world.settings.client_url(&client.host),
+            "instance": client.hosting.as_ref().map(|h| json!({ "id": h.instance_id, "cloudId": h.cloud_id, "kind": h.kind })),
+            "certificate": client.certificate, "usage": usage, "resources": resources,
+        }));
+    }
+    show::line(&format!("{}  {}", client.id, client.company.replace(char::is_control, "")));
+    show::line(&format!("{}, stack {}", client.life.state.as_str(), client.stack.as_str()));
+    show::line(&app.world.settings.client_url(&client.host));
+    let mut dates = client.life.dates();
+    dates.sort_by_key(|next| next.at);
+    for next in dates {
+        show::line(&format!("  {}  {}", next.at.date(), next.what.describe()));
+    }
+    let cells = resources.iter().map(|r| {
+        vec![show::cell(r.kind.as_str()), show::cell(&r.name), show::state(r.state.as_str()), show::cell(&r.created_at.date_time())]
+    });
+    show::table(&["resource", "name", "state", "since"], cells.collect());
+    Ok(())
+}
+
+fn unknown(id: &ClientId) -> Fatal {
+    Fatal(format!("there is no client {id}; `stackpro clients list` shows all"))
+}
+
+async fn apply(app: &App, id: &ClientId, event: Event, action: &str) -> Result<()> {
+    let world = &app.world;
+    let mut tx = world.store.begin().await.map_err(store)?;
+    let mut client = tx.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
+    lives::apply(world, &mut tx, &mut client, event).await.map_err(|e| Fatal(e.to_string()))?;
+    audit(app, &mut tx, id, action).await?;
+    tx.commit().await.map_err(store)?;
+    show::line(&format!("{action}: {id} is {} now; `stackpro flows list` shows what is done about it", client.life.state.as_str()));
+    Ok(())
+}
+
+async fn migrate(app: &App, id: &ClientId) -> Result<()> {
+    let world = &app.world;
+    let mut tx = world.store.begin().await.map_err(store)?;
+    let client = tx.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
+    if client.stack != StackPhase::Ready {
+        return Err(Fatal(format!("{id} is {}, and only what is ready can be moved", client.stack.as_str())));
+    }
+    lives::migrate(world, &mut tx, &client).await.map_err(store)?;
+    audit(app, &mut tx, id, "migrate").await?;
+    tx.commit().await.map_err(store)?;
+    show::line(&format!("{id} moves to an instance of its own; `stackpro flows list` shows how far it is"));
+    Ok(())
+}
+
+async fn audit(app: &App, tx: &mut stackpro_store::Tx, id: &ClientId, action: &str) -> Result<()> {
+    let row = AuditRow {
+        at: app.world.clock.now(),
+        actor: "command line".into(),
+        action: action.to_owned(),
+        client_id: Some(id.clone()),
+        detail: String::new(),
+    };
+    tx.audit(&row).await.map_err(store)
+}
+
+#[allow(clippy::print_stderr)] // A question to whoever sits there.
+fn confirmed(client: &ClientId) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Fatal("deleting asks for confirmation; --yes gives it".into()));
+    }
+    eprint!("Everything of {client} is removed for good. Type its id to go on: ");
+    std::io::stderr().flush().map_err(|e| Fatal::new("asking", e))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).map_err(|e| Fatal::new("asking", e))?;
+    Ok(answer.trim() == client.as_str())
+}

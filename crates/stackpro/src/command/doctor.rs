@@ -1,0 +1,68 @@
+//! `stackpro doctor`: what must be so for StackPro to work, each a line with what to do about it.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{open, show};
+use crate::app::Result;
+use crate::config::Config;
+
+struct Check {
+    name: String,
+    /// What was found, or what to do.
+    found: std::result::Result<String, String>,
+}
+
+pub async fn run(config: Config, as_json: bool) -> Result<ExitCode> {
+    let checks = checks(config).await;
+    let healthy = checks.iter().all(|check| check.found.is_ok());
+    if as_json {
+        let rows: Vec<_> = checks
+            .iter()
+            .map(|check| json!({ "check": check.name, "ok": check.found.is_ok(), "detail": text(check) }))
+            .collect();
+        show::json(&rows)?;
+    } else {
+        let rows = checks.iter().map(|check| {
+            vec![show::state(if check.found.is_ok() { "ready" } else { "failed" }), show::cell(&check.name), show::cell(text(check))]
+        });
+        show::table(&["", "check", "found, or what to do"], rows.collect());
+    }
+    Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn text(check: &Check) -> &str {
+    match &check.found {
+        Ok(text) | Err(text) => text,
+    }
+}
+
+async fn checks(config: Config) -> Vec<Check> {
+    let mut checks = Vec::new();
+    let mut add = |name: &str, found| checks.push(Check { name: name.to_owned(), found });
+    let data = config.data.display().to_string();
+    let app = match open(config).await {
+        Ok(app) => app,
+        Err(error) => {
+            add("data folder and database", Err(error.to_string()));
+            return checks;
+        }
+    };
+    add("data folder", Ok(data));
+    let world = &app.world;
+    let database = world.store.ping().await.map(|()| if world.store.is_postgres() { "PostgreSQL" } else { "SQLite" }.to_owned());
+    add("database", database.map_err(|error| format!("does not answer ({error}); check DATABASE_URL")));
+    let parked = world.store.flows_needing_attention().await;
+    add("flows", match parked {
+        Ok(0) => Ok("none needs attention".into()),
+        Ok(count) => Err(format!("{count} parked; `stackpro flows list --state parked` shows why")),
+        Err(error) => Err(error.to_string()),
+    });
+    let till = world.till.check().await;
+    add("till", till.map_err(|error| format!("{error}; is `stackpro serve` running, or STRIPE_SECRET_KEY set?")));
+    for (name, found) in app.cloud.check().await {
+        add(&format!("local cloud: {name}"), found);
+    }
+    checks
+}

@@ -1,0 +1,184 @@
+//! Every setting: what it is called, where it comes from, and what it is when nobody sets it.
+//!
+//! From weakest to strongest: the defaults here, the file (`--config FILE`), `.env` in the working folder, the
+//! environment (`STACKPRO_NAME`; a few have the names that hosting platforms give them), the command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Serialized, Toml};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+
+/// Settings without the `STACKPRO_` prefix, under the names that others gave them.
+const COMMON: [&str; 5] =
+    ["database_url", "client_domain", "stripe_secret_key", "stripe_webhook_secret", "stripe_api_base"];
+
+/// The settings of a process. `.env.example` explains each one.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    pub stripe_listen: Option<SocketAddr>,
+    pub dns_listen: SocketAddr,
+    pub public_url: Option<String>,
+    pub client_domain: String,
+    pub database_url: Option<SecretString>,
+    pub secret_key: Option<SecretString>,
+    pub plans: Option<PathBuf>,
+    pub name: String,
+    pub mail_from: Option<String>,
+    pub support_email: Option<String>,
+    pub stripe_api_base: Option<String>,
+    pub stripe_secret_key: Option<SecretString>,
+    /// One secret, or two separated by a comma while one replaces the other.
+    pub stripe_webhook_secret: Option<SecretString>,
+    pub dns_ttl_seconds: u32,
+    pub warm_places: u32,
+    pub hash_queue: usize,
+    pub signups_per_address_per_hour: u32,
+    pub trusted_proxies: Vec<IpAddr>,
+    pub cors_origins: Vec<String>,
+    pub log: String,
+    pub log_format: LogFormat,
+    /// Faults and latency of the local cloud.
+    pub faults: Option<String>,
+    /// Where the process kills itself, once: `provision/bucket/after`. For tests of recovery.
+    pub crash_at: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Serialize)]
+struct Defaults {
+    data: &'static str,
+    listen: &'static str,
+    dns_listen: &'static str,
+    client_domain: &'static str,
+    name: &'static str,
+    dns_ttl_seconds: u32,
+    warm_places: u32,
+    hash_queue: usize,
+    signups_per_address_per_hour: u32,
+    trusted_proxies: [&'static str; 0],
+    cors_origins: [&'static str; 0],
+    log: &'static str,
+    log_format: LogFormat,
+}
+
+const DEFAULTS: Defaults = Defaults {
+    data: "data",
+    listen: "127.0.0.1:8080",
+    dns_listen: "127.0.0.1:0",
+    client_domain: "stackpro.localhost",
+    name: "StackPro",
+    dns_ttl_seconds: 2,
+    warm_places: 1,
+    hash_queue: 64,
+    signups_per_address_per_hour: 20,
+    trusted_proxies: [],
+    cors_origins: [],
+    log: "info,sqlx=warn,hyper=warn,hickory_server=warn",
+    log_format: LogFormat::Text,
+};
+
+/// What the command line may set.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Overrides {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+}
+
+impl Config {
+    /// Reads every source. The error says which setting is wrong, where it came from and what it must be.
+    pub fn read(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Box<figment::Error>> {
+        let mut figment = Figment::from(Serialized::defaults(DEFAULTS));
+        if let Some(file) = file {
+            figment = figment.merge(Toml::file_exact(file));
+        }
+        for (name, value) in dotenv() {
+            figment = figment.merge((name, figment::value::Value::from(value)));
+        }
+        figment = figment
+            .merge(Env::raw().only(&COMMON))
+            .merge(Env::prefixed("STACKPRO_"))
+            .merge(Serialized::defaults(overrides));
+        figment.extract().map_err(Box::new)
+    }
+
+    pub fn database_url(&self) -> String {
+        use secrecy::ExposeSecret;
+        match &self.database_url {
+            Some(url) => url.expose_secret().to_owned(),
+            None => format!("sqlite:{}", self.data.join("stackpro.db").display()),
+        }
+    }
+
+    /// The simulated Stripe is beside the site: the next port, unless any will do.
+    pub fn stripe_listen(&self) -> SocketAddr {
+        self.stripe_listen.unwrap_or_else(|| {
+            let port = if self.listen.port() == 0 { 0 } else { self.listen.port().saturating_add(1) };
+            SocketAddr::new(self.listen.ip(), port)
+        })
+    }
+}
+
+/// `.env` in the working folder, if there is one: only settings of ours are taken from it.
+fn dotenv() -> Vec<(String, String)> {
+    let Ok(entries) = dotenvy::from_filename_iter(".env") else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter_map(|(name, value)| {
+            let lower = name.to_ascii_lowercase();
+            let ours = lower.strip_prefix("stackpro_").map(str::to_owned);
+            ours.or_else(|| COMMON.contains(&lower.as_str()).then_some(lower)).map(|name| (name, value))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_complete() {
+        let config = Config::read(None, &Overrides::default()).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.stripe_listen().to_string(), "127.0.0.1:8081");
+        assert_eq!(config.database_url(), "sqlite:data/stackpro.db");
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("stackpro.toml");
+        for (text, named) in [("listen = \"nowhere\"", "listen"), ("lissten = \"127.0.0.1:1\"", "lissten")] {
+            std::fs::write(&file, text).unwrap();
+            let error = Config::read(Some(&file), &Overrides::default()).unwrap_err();
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_explained_in_the_example() {
+        let example = include_str!("../../../.env.example");
+        let config = format!("{:?}", Config::read(None, &Overrides::default()).unwrap());
+        for field in config.split(['{', ',']).filter_map(|part| part.split_once(':')).map(|(name, _)| name.trim()) {
+            if !field.chars().all(|c| c.is_ascii_lowercase() || c == '_') || field.is_empty() {
+                continue;
+            }
+            let upper = field.to_ascii_uppercase();
+            let named = [format!("STACKPRO_{upper}="), format!("{upper}=")].iter().any(|n| example.contains(n));
+            assert!(named, "{upper} is not in .env.example");
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The local cloud's routing by host name: what is below the clients' domain goes where their record leads,
+//! everything else is the control plane's. On a real network the world's DNS does this, and visitors never
+//! come here.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::http::header::HOST;
+use axum::middleware::Next;
+use axum::response::Response;
+use stackpro_agent::proxy;
+use stackpro_cloud::local::LocalCloud;
+use stackpro_domain::names;
+use stackpro_server::pages::hosts;
+use stackpro_server::world::World;
+
+#[derive(Clone)]
+struct Edge {
+    cloud: LocalCloud,
+    world: Arc<World>,
+    /// `.stackpro.localhost`
+    below: Arc<str>,
+}
+
+/// Puts the edge in front of the control plane.
+pub fn before(control_plane: Router, cloud: LocalCloud, world: Arc<World>) -> Router {
+    let below = format!(".{}", world.settings.client_domain).into();
+    let edge = Edge { cloud, world, below };
+    control_plane.layer(axum::middleware::from_fn_with_state(edge, route))
+}
+
+async fn route(State(edge): State<Edge>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+    match client_host(&edge, &request) {
+        Some(host) => forward(&edge, &host, peer, request).await,
+        None => next.run(request).await,
+    }
+}
+
+/// The host that the request names, if it is one of the clients'.
+fn client_host(edge: &Edge, request: &Request) -> Option<String> {
+    let header = request.headers().get(HOST)?.to_str().ok()?;
+    // Cheap for the control plane's own requests: nothing is allocated before the name looks like a client's.
+    let name = header.split(':').next()?;
+    let is_below = name.len() > edge.below.len()
+        && name.get(name.len() - edge.below.len()..).is_some_and(|end| end.eq_ignore_ascii_case(&edge.below));
+    if is_below { names::host(header) } else { None }
+}
+
+async fn forward(edge: &Edge, host: &str, peer: SocketAddr, request: Request) -> Response {
+    let Some(target) = edge.cloud.lookup(host) else {
+        return hosts::without_record(&edge.world, host).await;
+    };
+    match proxy::forward(request, target, None, peer.ip()).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::warn!(%error, host, %target, "a client's instance does not answer");
+            edge.world.wakes.fleet.notify_one();
+            hosts::unreachable(&edge.world)
+        }
+    }
+}

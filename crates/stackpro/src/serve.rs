@@ -1,0 +1,254 @@
+//! `serve`: everything in one process; `worker`: the flows and reconcilers alone.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::ListenerExt;
+use stackpro_cloud::local::stripe::{Endpoint, Stripe, StripeSettings};
+use stackpro_domain::Clock;
+use stackpro_flow::{Runner, RunnerConfig};
+use stackpro_server::world::World;
+use stackpro_server::{flows, reconcilers};
+use stackpro_store::Purpose;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Fatal, Reached, Result};
+use crate::config::Config;
+use crate::crash::CrashAt;
+use crate::edge;
+
+/// How long what is under way may take to end after Ctrl-C.
+const PATIENCE: Duration = Duration::from_secs(10);
+const OPERATOR_LINK_MS: i64 = stackpro_domain::time::DAY;
+
+/// What `serve` writes to `serve.json` in the data folder once it listens.
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Served<'a> {
+    url: &'a str,
+    stripe_url: &'a str,
+    pid: u32,
+    /// To make the first operator; none when there is one.
+    operator_link: Option<&'a str>,
+}
+
+pub async fn serve(config: Config) -> Result<()> {
+    let listener = bind(config.listen).await?;
+    let listen = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
+    let simulated = SimulatedStripe::bind(&config).await?;
+    let stripe = simulated.address(&config);
+    let data = config.data.clone();
+    let app = App::open(config, &Reached { listen, stripe: stripe.clone() }).await?;
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    simulated.start(&app, &shutdown, &tasks)?;
+    start_cloud(&app, &shutdown, &tasks);
+    start_work(&app, &shutdown, &tasks)?;
+    let link = operator_link(&app.world).await?;
+    let router = edge::before(stackpro_server::router(Arc::clone(&app.world)), app.cloud.clone(), Arc::clone(&app.world));
+    let served = Served {
+        url: &app.world.settings.public_url,
+        stripe_url: &stripe,
+        pid: std::process::id(),
+        operator_link: link.as_deref(),
+    };
+    write_served(&data, &served)?;
+    announce(&served, app.world.mailbox.is_some());
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        until_told().await;
+        stop.cancel();
+    });
+    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let serving = axum::serve(listener, service).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+    tokio::select! {
+        result = serving => result.map_err(|e| Fatal::new("serving", e))?,
+        () = async { shutdown.cancelled().await; tokio::time::sleep(PATIENCE).await; } => {
+            tracing::warn!("some connections did not end and are cut");
+        }
+    }
+    end(&app, tasks).await
+}
+
+pub async fn work(config: Config) -> Result<()> {
+    let stripe = config.stripe_api_base.clone().unwrap_or_else(|| format!("http://{}", config.stripe_listen()));
+    let reached = Reached { listen: config.listen, stripe };
+    let app = App::open(config, &reached).await?;
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    start_work(&app, &shutdown, &tasks)?;
+    tracing::info!("working; Ctrl-C ends it");
+    until_told().await;
+    shutdown.cancel();
+    end(&app, tasks).await
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|e| Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address")))
+}
+
+/// The flow runner and the reconcilers.
+fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
+    let world = &app.world;
+    let registry = Arc::new(flows::registry().map_err(Fatal)?);
+    let owner = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
+    let journal = Arc::new(world.store.clone());
+    let mut runner = Runner::new(journal, registry, Arc::clone(world), owner, RunnerConfig::default());
+    if let Some(text) = &app.config.crash_at {
+        let crash = CrashAt::parse(text, &app.config.data).map_err(Fatal)?;
+        runner = runner.with_hook(move |claim, moment| crash.at(claim, moment));
+    }
+    let runner = Arc::new(runner);
+    let alive = Arc::clone(&runner);
+    let _ = world.runner.set(Box::new(move || alive.is_alive()));
+    let (wakes, waker) = (Arc::clone(world), Arc::clone(&runner));
+    world.store.on_commit(move |committed| {
+        if committed.enqueued_flow {
+            waker.wake();
+        }
+        wakes.committed(committed);
+    });
+    let stop = shutdown.clone();
+    tasks.spawn(async move { runner.run(stop).await });
+    tasks.spawn(reconcilers::run(Arc::clone(world), shutdown.clone()));
+    Ok(())
+}
+
+/// The local cloud's instances and name server. Nothing waits for them: visitors are answered meanwhile.
+fn start_cloud(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) {
+    let (cloud, world) = (app.cloud.clone(), Arc::clone(&app.world));
+    tasks.spawn(async move {
+        if let Err(error) = cloud.start_all().await {
+            tracing::error!(%error, "an instance could not be started");
+        }
+        world.wakes.fleet.notify_one();
+    });
+    let (cloud, address, stop) = (app.cloud.clone(), app.config.dns_listen, shutdown.clone());
+    tasks.spawn(async move {
+        if let Err(error) = cloud.serve_dns(address, stop).await {
+            tracing::warn!(%error, "the local name server does not run");
+        }
+    });
+}
+
+async fn end(app: &App, tasks: TaskTracker) -> Result<()> {
+    tasks.close();
+    if tokio::time::timeout(PATIENCE, tasks.wait()).await.is_err() {
+        tracing::warn!("some work did not end in time; it goes on at the next start");
+    }
+    app.world.store.close().await;
+    Ok(())
+}
+
+/// Ctrl-C or SIGTERM.
+async fn until_told() {
+    let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+        let _ = tokio::signal::ctrl_c().await;
+        return;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+/// A one-time link with which the first operator is made, as long as there is none.
+async fn operator_link(world: &World) -> Result<Option<String>> {
+    let failed = |e| Fatal::new("preparing the operator's link", e);
+    if world.store.operators_exist().await.map_err(failed)? {
+        return Ok(None);
+    }
+    let token = world.ids.token();
+    let hash = stackpro_server::auth::hash_token(&token);
+    let mut tx = world.store.begin().await.map_err(failed)?;
+    let expires_at = world.real_now().plus(OPERATOR_LINK_MS);
+    tx.insert_token(Purpose::MakeOperator, &hash, "first", expires_at).await.map_err(failed)?;
+    tx.commit().await.map_err(failed)?;
+    Ok(Some(format!("{}/console/make-operator?token={token}", world.settings.public_url)))
+}
+
+fn write_served(data: &std::path::Path, served: &Served<'_>) -> Result<()> {
+    let failed = |e: std::io::Error| Fatal::new("writing serve.json", e);
+    let json = serde_json::to_vec_pretty(served).map_err(|e| Fatal::new("writing serve.json", e))?;
+    let temporary = data.join("serve.json.new");
+    {
+        use std::io::Write;
+        use std::os::unix::fs::OpenOptionsExt;
+        // It holds the operator's link.
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(failed)?;
+        file.write_all(&json).map_err(failed)?;
+    }
+    std::fs::rename(temporary, data.join("serve.json")).map_err(failed)
+}
+
+#[allow(clippy::print_stdout)] // This is what a person who starts it looks at.
+fn announce(served: &Served<'_>, mailbox: bool) {
+    println!("StackPro runs. Ctrl-C stops it; your data and your clients' servers stay.\n");
+    println!("  Site      {}", served.url);
+    println!("  Console   {}/console", served.url);
+    if let Some(link) = served.operator_link {
+        println!("            make the first operator: {link}");
+    }
+    if mailbox {
+        println!("  Mailbox   {}/console/mailbox", served.url);
+    }
+    println!("  Stripe    {}\n", served.stripe_url);
+}
+
+/// The local cloud's Stripe, unless a real one is configured. Of several processes on one data folder one
+/// runs it.
+enum SimulatedStripe {
+    Unused,
+    /// Bound here; whether this process or another runs it is settled when it starts.
+    Bound(TcpListener, SocketAddr),
+}
+
+impl SimulatedStripe {
+    async fn bind(config: &Config) -> Result<Self> {
+        if config.stripe_secret_key.is_some() || config.stripe_api_base.is_some() {
+            return Ok(Self::Unused);
+        }
+        let listener = bind(config.stripe_listen()).await?;
+        let address = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
+        Ok(Self::Bound(listener, address))
+    }
+
+    fn address(&self, config: &Config) -> String {
+        match self {
+            Self::Unused => config.stripe_api_base.clone().unwrap_or_else(|| "https://api.stripe.com".into()),
+            Self::Bound(_, address) => format!("http://{address}"),
+        }
+    }
+
+    fn start(self, app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
+        let Self::Bound(listener, address) = self else { return Ok(()) };
+        let world = &app.world;
+        let settings = StripeSettings {
+            api_key: world.secrets.till_api_key(),
+            business_name: world.settings.name.clone(),
+            base_url: format!("http://{address}"),
+            endpoints: vec![Endpoint {
+                url: format!("{}/api/stripe-webhook", world.settings.public_url),
+                secret: world.secrets.till_webhook_secret(),
+            }],
+            ..StripeSettings::default()
+        };
+        let folder = app.config.data.join("cloud").join("stripe");
+        let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
+        let stripe = Stripe::open(&folder, settings, clock).map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            if let Err(error) = stripe.run(listener, stop).await {
+                tracing::error!(%error, "the simulated Stripe ended");
+            }
+        });
+        Ok(())
+    }
+}
