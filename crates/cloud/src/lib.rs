@@ -40,7 +40,7 @@ pub enum CloudError {
     Refused { call: &'static str, cause: String },
 }
 
-pub type Result<T> = std::result::Result<T, CloudError>;
+pub type Result<T, E = CloudError> = std::result::Result<T, E>;
 
 /// What every resource is marked with, so that what is ours can be listed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,220 +1,703 @@
 //! Every page with sample data: for looking at, and for the tests that hold for all of them.
+//!
+//! `PREVIEW_DIR=somewhere cargo test -p stackpro-server preview` writes them with what they load, ready for
+//! any server of plain files.
 
 use askama::Template;
-use stackpro_domain::Time;
+use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
-use stackpro_domain::time::{DAY, HOUR};
+use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
+use stackpro_domain::{Cents, ClientId, Time};
 use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Step, Usage};
 
-use super::frame::{ClientFrame, SiteFrame};
-use super::{PAGES, assets, client, site};
+use super::frame::{ClientFrame, ConsoleFrame, SiteFrame};
+use super::mail::{Mail, Receipt, Recipient};
+use super::{PAGES, api_reference, client, console, host, site};
 
-const NOW: Time = Time(1_795_562_204_123);
+pub(super) const NOW: Time = Time(1_795_562_204_123);
 
-/// What the samples say where people or agents say something.
-struct Words {
-    /// Stands for every text of outside.
-    text: String,
+/// What the samples say wherever people or agents say something.
+#[derive(Clone)]
+pub(super) struct Words(pub(super) String);
+
+type Pages = Vec<(&'static str, String)>;
+
+/// Every page, in the order of [`PAGES`].
+pub(super) fn all(words: &Words) -> Pages {
+    [site_pages(words), client_pages(words), console_pages(words), host_pages(words), mails(words)].concat()
+}
+
+fn show(name: &'static str, page: &impl Template) -> (&'static str, String) {
+    (name, page.render().unwrap())
 }
 
 fn plans() -> Plans {
     Plans::parse(DEFAULT_PLANS).unwrap()
 }
 
-fn errors(words: &Words, fields: &[&str]) -> Vec<FieldError> {
-    fields
-        .iter()
-        .map(|field| FieldError { field: (*field).into(), message: format!("This is not right: {}", words.text) })
-        .collect()
+fn id() -> ClientId {
+    "baker-lane-7f3k".parse().unwrap()
 }
 
-fn client_frame(words: &Words) -> ClientFrame {
-    ClientFrame {
-        csrf: "csrf-token".into(),
-        client: "baker-lane-7f3k".parse().unwrap(),
-        company: words.text.clone(),
-        person: words.text.clone(),
-        email: words.text.clone(),
-        verified: true,
-        state: "trial".into(),
-        flash: None,
+impl Words {
+    fn text(&self) -> String {
+        self.0.clone()
     }
-}
 
-fn steps(done: usize, now: &str) -> Vec<Step> {
-    let names = [
-        "Find a place",
-        "Create storage",
-        "Set up your address",
-        "Prepare your mail",
-        "Start your site",
-        "Check that it answers",
-    ];
-    names
-        .iter()
-        .enumerate()
-        .map(|(i, name)| {
+    fn errors(&self, fields: &[&str]) -> Vec<FieldError> {
+        let message = format!("This is not what we expected: {}", self.0);
+        fields.iter().map(|field| FieldError { field: (*field).into(), message: message.clone() }).collect()
+    }
+
+    fn client_frame(&self, state: &str, verified: bool) -> ClientFrame {
+        ClientFrame {
+            csrf: self.text(),
+            client: id(),
+            company: self.text(),
+            person: self.text(),
+            email: self.text(),
+            verified,
+            state: state.into(),
+            flash: (state == "active").then(|| self.text()),
+        }
+    }
+
+    fn console_frame(&self) -> ConsoleFrame {
+        ConsoleFrame { csrf: self.text(), operator: self.text(), local: true, attention: 2, now: NOW, flash: None }
+    }
+
+    fn client(&self, state: &str) -> Client {
+        Client {
+            id: id(),
+            company: self.text(),
+            state: state.into(),
+            plan: "business".into(),
+            interval: (state == "active").then(|| "month".into()),
+            created_at: NOW.plus(-3 * DAY),
+            next: self.dates(state).into_iter().find(|date| date.at > NOW),
+        }
+    }
+
+    fn dates(&self, state: &str) -> Vec<NextDate> {
+        let date = |days: i64, what: &str| NextDate {
+            at: NOW.plus(days * DAY - HOUR),
+            what: format!("{what} {}", self.extra()),
+        };
+        match state {
+            "suspended" => {
+                vec![date(-17, "You signed up"), date(-1, "Your site was paused"), date(29, "Your data is deleted")]
+            }
+            "active" => vec![
+                date(-20, "You signed up"),
+                date(-1, "You moved to a server of your own"),
+                date(30, "Your plan renews"),
+            ],
+            _ => vec![
+                date(-3, "You signed up"),
+                date(11, "Your free trial ends"),
+                date(14, "Your site pauses, and your data is kept"),
+                date(44, "Your data is deleted"),
+            ],
+        }
+    }
+
+    /// The words, where they are hostile; nothing, where a page is to be looked at.
+    fn extra(&self) -> &str {
+        if self.0 == LOOKED_AT { "" } else { &self.0 }
+    }
+
+    fn steps(&self, done: usize, now: &str) -> Vec<Step> {
+        let names = [
+            "Find a place",
+            "Create storage",
+            "Set up your address",
+            "Prepare your mail",
+            "Start your site",
+            "Check that it answers",
+        ];
+        let step = |(i, name): (usize, &&str)| {
             let start = NOW.plus(i as i64 * 40);
-            let status = if i < done {
-                "done"
-            } else if i == done {
-                now
-            } else {
-                "pending"
+            let status = match i {
+                i if i < done => "done",
+                i if i == done => now,
+                _ => "pending",
             };
             Step {
-                name: (*name).into(),
+                name: format!("{name} {}", self.extra()),
                 status: status.into(),
                 started_at: (i <= done).then_some(start),
                 finished_at: (i < done).then(|| start.plus(35 + 61 * i as i64)),
-                error: (status == "failed").then(|| "The server did not answer in time. We try again.".into()),
+                error: (status == "failed")
+                    .then(|| format!("The server did not answer in time. We try again. {}", self.extra())),
             }
-        })
-        .collect()
-}
-
-fn deployment(status: &str, steps: Vec<Step>) -> Deployment {
-    Deployment {
-        client_id: "baker-lane-7f3k".parse().unwrap(),
-        status: status.into(),
-        deployment_type: "shared".into(),
-        url: "http://baker-lane-7f3k.stackpro.localhost:8080".into(),
-        steps,
-        certificate: None,
+        };
+        names.iter().enumerate().map(step).collect()
     }
-}
 
-fn dates() -> Vec<NextDate> {
-    let date = |days: i64, what: &str| NextDate { at: NOW.plus(days * DAY - HOUR), what: what.into() };
-    vec![
-        date(-3, "You signed up"),
-        date(11, "Your free trial ends"),
-        date(14, "Your site pauses, your data is kept"),
-        date(44, "Your data is deleted"),
-    ]
-}
+    fn deployment(&self, status: &str, done: usize, now: &str) -> Deployment {
+        let moved = self.extra().is_empty() && status == "ready";
+        Deployment {
+            client_id: id(),
+            status: status.into(),
+            deployment_type: if moved { "dedicated" } else { "shared" }.into(),
+            url: if self.extra().is_empty() {
+                "http://baker-lane-7f3k.stackpro.localhost:8080".into()
+            } else {
+                format!("https://{}", self.0)
+            },
+            steps: self.steps(done, now),
+            certificate: None,
+        }
+    }
 
-fn dashboard(words: &Words, status: &str, done: usize, step: &str, state: &str) -> client::Dashboard {
-    let mut frame = client_frame(words);
-    frame.verified = status != "provisioning";
-    frame.state = state.into();
-    client::Dashboard {
-        frame,
-        client: Client {
-            id: "baker-lane-7f3k".parse().unwrap(),
-            company: words.text.clone(),
+    fn dashboard(&self, state: &str, status: &str, done: usize, step: &str) -> client::Dashboard {
+        let mut deployment = self.deployment(status, done, step);
+        if state == "active" {
+            deployment.certificate = Some(certificate());
+        } else {
+            deployment.deployment_type = "shared".into();
+        }
+        client::Dashboard {
+            frame: self.client_frame(state, status != "provisioning"),
+            client: self.client(state),
+            plan_name: if state == "active" { "Business".into() } else { "Free trial".into() },
+            deployment,
+            usage: usage(state != "active"),
+            dates: self.dates(state),
+            now: NOW,
+            instance: (status != "suspended").then(|| "i-0f3a9c27d1".parse().unwrap()),
+            portal: (status == "ready").then(|| client::Portal {
+                webdav_url: "http://baker-lane-7f3k.stackpro.localhost:8080/files/".into(),
+                user: id().to_string(),
+                password: (state == "active").then(|| self.text()),
+            }),
+        }
+    }
+
+    fn flow(&self, kind: &str, state: &str) -> console::FlowRow {
+        console::FlowRow {
+            id: "019ab7c2-77e0-7c31-9d0e-5a1f0c3b2d11".parse().unwrap(),
+            kind: kind.into(),
+            subject: if self.extra().is_empty() { id().to_string() } else { self.text() },
             state: state.into(),
-            plan: "starter".into(),
-            interval: None,
+            undoing: state == "parked",
+            step: Some(format!("Start your site {}", self.extra())),
+            cause: (state == "parked")
+                .then(|| format!("The agent on i-0f3a9c27d1 did not answer: connection refused {}", self.extra())),
+            created_at: NOW.plus(-3 * MINUTE),
+            finished_at: (state == "done").then(|| NOW.plus(-3 * MINUTE + 740)),
+        }
+    }
+
+    fn resource(&self, kind: &str, leaked: bool) -> console::ResourceRow {
+        console::ResourceRow {
+            id: "019ab7c2-77e0".parse().unwrap(),
+            kind: kind.into(),
+            name: format!("stackpro-{kind}-7f3k {}", self.extra()),
+            state: if leaked { "leaked" } else { "live" }.into(),
+            client: (!leaked).then(id),
             created_at: NOW.plus(-3 * DAY),
-            next: Some(NextDate { at: NOW.plus(11 * DAY - HOUR), what: "Your free trial ends".into() }),
-        },
-        plan_name: "Free trial".into(),
-        deployment: deployment(status, steps(done, step)),
-        usage: Usage {
-            storage_bytes: 912 << 20,
-            storage_limit_bytes: Some(1 << 30),
-            files: 1_284,
-            members: 2,
-            members_limit: Some(3),
-            emails_this_month: 12,
-            emails_limit: Some(100),
-            requests: 40_211,
-            traffic_bytes: 3 << 29,
-            reported_at: Some(NOW),
-        },
-        dates: dates(),
-        now: NOW,
-        instance: Some("i-0f3a9c27d1".parse().unwrap()),
-        portal: (status == "ready").then(|| client::Portal {
-            webdav_url: "http://baker-lane-7f3k.stackpro.localhost:8080/files/".into(),
-            user: "baker-lane-7f3k".into(),
-            password: None,
-        }),
+            leaked,
+        }
+    }
+
+    fn mail(&self, subject: &str) -> console::MailRow {
+        console::MailRow {
+            id: self.text(),
+            to: if self.extra().is_empty() { "ann@bakerlane.example".into() } else { self.text() },
+            subject: format!("{subject} {}", self.extra()),
+            state: "sent".into(),
+            at: NOW.plus(-HOUR),
+        }
+    }
+
+    fn instance(&self, name: &str, clients: usize, dedicated: bool, healthy: bool) -> console::InstanceRow {
+        console::InstanceRow {
+            id: name.parse().unwrap(),
+            dedicated,
+            state: "running".into(),
+            healthy,
+            address: format!("127.0.0.1:40121{}", self.extra()),
+            instance_type: "t3.medium".into(),
+            clients: vec![id(); clients],
+            capacity: if dedicated { 1 } else { 10 },
+            reported_at: healthy.then(|| NOW.plus(-2 * SECOND)),
+        }
+    }
+
+    fn client_row(&self, state: &str, status: &str) -> console::ClientRow {
+        console::ClientRow {
+            id: id(),
+            company: self.text(),
+            state: state.into(),
+            status: status.into(),
+            plan: "Business".into(),
+            instance: (status == "ready").then(|| "i-0f3a9c27d1".parse().unwrap()),
+            next: self.dates(state).into_iter().find(|date| date.at > NOW),
+            created_at: NOW.plus(-3 * DAY),
+        }
     }
 }
 
-fn site_pages(words: &Words) -> Vec<(&'static str, String)> {
-    let frame = SiteFrame::default;
-    let text = || words.text.clone();
-    let form = || site::SignupForm {
-        email: text(),
-        first_name: text(),
-        last_name: text(),
-        company: text(),
+fn usage(limited: bool) -> Usage {
+    Usage {
+        storage_bytes: 912 << 20,
+        storage_limit_bytes: limited.then_some(1 << 30),
+        files: 1_284,
+        members: 2,
+        members_limit: limited.then_some(3),
+        emails_this_month: 12,
+        emails_limit: limited.then_some(100),
+        requests: 40_211,
+        traffic_bytes: 3 << 29,
+        reported_at: Some(NOW),
+    }
+}
+
+fn certificate() -> Certificate {
+    let hash = "7d1c0e7bb2e3f0a9c5d48817a6b5e2f3197c0d44e1b8a35f60c2d7e894ab01c3";
+    Certificate {
+        files: 1_284,
+        bytes: 912 << 20,
+        source_hash: hash.into(),
+        copy_hash: hash.into(),
+        rounds: 3,
+        held_files: 1,
+        held_ms: 187,
+        committed_at: NOW.plus(-DAY),
+    }
+}
+
+fn signup(words: &Words, errors: Vec<FieldError>, problem: Option<String>) -> site::Signup {
+    let form = site::SignupForm {
+        email: words.text(),
+        first_name: words.text(),
+        last_name: words.text(),
+        company: words.text(),
         plan: "business".into(),
     };
-    vec![
-        ("site/home", site::Home { frame: frame(), plans: plans() }.render().unwrap()),
-        ("site/plans", site::PlansPage { frame: frame(), plans: plans(), interval: Interval::Month }.render().unwrap()),
-        (
-            "site/plans-year",
-            site::PlansPage { frame: frame(), plans: plans(), interval: Interval::Year }.render().unwrap(),
-        ),
-        (
-            "site/signup",
-            site::Signup {
-                frame: frame(),
-                csrf: text(),
-                plans: plans(),
-                form: site::SignupForm::default(),
-                errors: vec![],
-                problem: None,
-            }
-            .render()
-            .unwrap(),
-        ),
-        (
+    let form = if errors.is_empty() { site::SignupForm::default() } else { form };
+    site::Signup { frame: SiteFrame::default(), csrf: words.text(), plans: plans(), form, errors, problem }
+}
+
+fn contact(words: &Words, sent: bool) -> site::Contact {
+    site::Contact {
+        frame: SiteFrame::default(),
+        csrf: words.text(),
+        name: words.text(),
+        email: words.text(),
+        message: words.text(),
+        errors: if sent { vec![] } else { words.errors(&["message"]) },
+        sent,
+    }
+}
+
+fn verify(words: &Words, outcome: Option<site::Verification>) -> site::Verify {
+    site::Verify { frame: SiteFrame::default(), csrf: words.text(), token: words.text(), outcome }
+}
+
+fn set_password(words: &Words, expired: bool) -> site::SetPassword {
+    site::SetPassword {
+        frame: SiteFrame::default(),
+        csrf: words.text(),
+        token: words.text(),
+        email: words.text(),
+        company: words.text(),
+        errors: words.errors(&["password"]),
+        expired,
+    }
+}
+
+fn error(words: &Words, status: u16) -> site::ErrorPage {
+    let detail = if status == 422 { words.text() } else { String::new() };
+    let frame = SiteFrame { dashboard: Some("/dashboard/baker-lane-7f3k".into()) };
+    site::ErrorPage { frame, status, detail, request_id: format!("019ab7c2-77e0-7c31 {}", words.extra()) }
+}
+
+fn reference(words: &Words) -> api_reference::ApiReference {
+    let document = serde_json::json!({
+        "info": {"version": "0.1.0"},
+        "paths": {
+            "/api/auth/signup": {"post": {
+                "tags": ["Accounts"], "summary": "Sign up", "description": words.text(),
+                "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/SignupRequest"}}}},
+                "responses": {"201": {"description": words.text()}, "422": {"description": "A field is wrong"}}}},
+            "/api/auth/login": {"post": {"tags": ["Accounts"], "summary": "Log in", "responses": {}}},
+            "/api/trial-status/{clientId}": {"get": {
+                "tags": ["Clients"], "summary": "How the trial stands",
+                "parameters": [{"name": "clientId", "required": true, "schema": {"type": "string"}}], "responses": {}}},
+        },
+        "components": {"schemas": {"SignupRequest": {"required": ["email"], "properties": {
+            "email": {"type": "string", "description": words.text()}, "plan": {"type": ["string", "null"]}}}}}
+    });
+    api_reference::ApiReference::from_openapi(SiteFrame::default(), &document)
+}
+
+fn site_pages(words: &Words) -> Pages {
+    let frame = SiteFrame::default;
+    let login = site::Login {
+        frame: frame(),
+        csrf: words.text(),
+        email: words.text(),
+        problem: Some(format!("The address or the password is not right. {}", words.extra())),
+        next: Some(words.text()),
+    };
+    let errors = [403, 404, 410, 422, 429, 500, 503].map(|status| error(words, status).render().unwrap());
+    let names = [
+        "site/error-403",
+        "site/error-404",
+        "site/error-410",
+        "site/error-422",
+        "site/error-429",
+        "site/error-500",
+        "site/error-503",
+    ];
+    let mut pages = vec![
+        show("site/home", &site::Home { frame: frame(), plans: plans() }),
+        show("site/plans", &site::PlansPage { frame: frame(), plans: plans(), interval: Interval::Month }),
+        show("site/plans-year", &site::PlansPage { frame: frame(), plans: plans(), interval: Interval::Year }),
+        show("site/signup", &signup(words, vec![], None)),
+        show(
             "site/signup-wrong",
-            site::Signup {
-                frame: frame(),
-                csrf: text(),
-                plans: plans(),
-                form: form(),
-                errors: errors(words, &["email", "password", "company"]),
-                problem: Some(text()),
-            }
-            .render()
-            .unwrap(),
+            &signup(words, words.errors(&["email", "password", "company", "plan"]), Some(words.text())),
         ),
-        (
-            "site/login",
-            site::Login {
-                frame: frame(),
-                csrf: text(),
-                email: text(),
-                problem: Some("The address or the password is not right.".into()),
-                next: Some(text()),
-            }
-            .render()
-            .unwrap(),
-        ),
-    ]
+        show("site/login", &login),
+        show("site/contact", &contact(words, false)),
+        show("site/contact-sent", &contact(words, true)),
+        show("site/verify", &verify(words, None)),
+        show("site/verify-done", &verify(words, Some(site::Verification::Verified))),
+        show("site/verify-again", &verify(words, Some(site::Verification::Already))),
+        show("site/verify-invalid", &verify(words, Some(site::Verification::Invalid))),
+        show("site/set-password", &set_password(words, false)),
+        show("site/set-password-expired", &set_password(words, true)),
+        show("site/api", &reference(words)),
+    ];
+    pages.extend(names.into_iter().zip(errors));
+    pages
 }
 
-fn client_pages(words: &Words) -> Vec<(&'static str, String)> {
+fn members(words: &Words, verified: bool, count: usize) -> client::Members {
+    let member = |i: usize| client::Member {
+        id: "m-1".parse().unwrap(),
+        name: words.text(),
+        email: words.text(),
+        role: ["owner", "admin", "member"][i].into(),
+        joined_at: (i != 1).then_some(NOW),
+        you: i == 0,
+    };
+    client::Members {
+        frame: words.client_frame("trial", verified),
+        members: (0..count).map(member).collect(),
+        limit: Some(3),
+        may_invite: true,
+        email: words.text(),
+        first_name: words.text(),
+        last_name: words.text(),
+        role: "member".into(),
+        errors: words.errors(&["email"]),
+    }
+}
+
+fn settings(words: &Words) -> client::Settings {
+    client::Settings {
+        frame: words.client_frame("active", true),
+        role: "owner".into(),
+        plan_name: words.text(),
+        interval: Some("month".into()),
+        billing: true,
+        may_cancel: true,
+        ends_at: Some(NOW.plus(9 * DAY)),
+        retention_days: 30,
+        problem: Some(words.text()),
+    }
+}
+
+fn migration(words: &Words, status: &str) -> client::Migration {
+    let done = if status == "ready" { 6 } else { 3 };
+    let step = match status {
+        "migrating" => "running",
+        _ => "undone",
+    };
+    let mut deployment = words.deployment(if status == "stopped" { "ready" } else { status }, done, step);
+    deployment.certificate = (status == "ready").then(certificate);
+    let progress = client::MoveProgress { files: 902, files_total: 1_284, bytes: 611 << 20, bytes_total: 912 << 20 };
+    client::Migration {
+        frame: words.client_frame("active", true),
+        deployment,
+        progress: (status == "migrating").then_some(progress),
+    }
+}
+
+fn client_pages(words: &Words) -> Pages {
+    let upgrade = client::Upgrade {
+        frame: words.client_frame("grace", true),
+        plans: plans(),
+        plan: "business".into(),
+        interval: Interval::Month,
+        problem: Some(words.text()),
+    };
+    let back = |cancelled| client::CheckoutReturn { frame: words.client_frame("trial", true), cancelled };
     vec![
-        ("client/dashboard-setting-up", dashboard(words, "provisioning", 3, "running", "trial").render().unwrap()),
-        ("client/dashboard", dashboard(words, "ready", 6, "", "trial").render().unwrap()),
+        show("client/dashboard-setting-up", &words.dashboard("trial", "provisioning", 3, "running")),
+        show("client/dashboard-failed", &words.dashboard("trial", "failed", 4, "failed")),
+        show("client/dashboard", &words.dashboard("trial", "ready", 6, "")),
+        show("client/dashboard-moving", &words.dashboard("trial", "migrating", 2, "running")),
+        show("client/dashboard-active", &words.dashboard("active", "ready", 6, "")),
+        show("client/dashboard-past-due", &words.dashboard("past_due", "ready", 6, "")),
+        show("client/dashboard-suspended", &words.dashboard("suspended", "suspended", 6, "")),
+        show("client/upgrade", &upgrade),
+        show("client/return", &back(false)),
+        show("client/return-cancelled", &back(true)),
+        show("client/move", &migration(words, "migrating")),
+        show("client/move-stopped", &migration(words, "stopped")),
+        show("client/move-done", &migration(words, "ready")),
+        show(
+            "client/certificate",
+            &client::CertificatePage { frame: words.client_frame("trial", true), certificate: certificate() },
+        ),
+        show("client/members", &members(words, true, 2)),
+        show("client/members-unverified", &members(words, false, 1)),
+        show("client/members-full", &members(words, true, 3)),
+        show("client/settings", &settings(words)),
     ]
 }
 
-fn all(words: &Words) -> Vec<(&'static str, String)> {
-    [site_pages(words), client_pages(words)].concat()
+fn overview(words: &Words, busy: bool) -> console::Overview {
+    let count = |(state, count): &(&str, u64)| console::StateCount { state: (*state).into(), count: *count };
+    console::Overview {
+        frame: words.console_frame(),
+        counts: [("trial", 14), ("grace", 2), ("active", 1_031), ("past_due", 1), ("suspended", 3)]
+            .iter()
+            .map(count)
+            .collect(),
+        revenue_month: Cents(if busy { 41_236_950 } else { 0 }),
+        cost_month: busy.then_some(Cents(1_546_512)),
+        attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
+        leaks: if busy { 1 } else { 0 },
+        instances: if busy {
+            vec![
+                words.instance("i-0f3a9c27d1", 7, false, true),
+                words.instance("i-77b1e02c4a", 10, false, true),
+                words.instance("i-2c90aa17e8", 1, true, false),
+            ]
+        } else {
+            vec![]
+        },
+        newest: if busy {
+            vec![
+                words.client_row("trial", "ready"),
+                words.client_row("trial", "provisioning"),
+                words.client_row("suspended", "suspended"),
+            ]
+        } else {
+            vec![]
+        },
+    }
 }
 
-/// Writes every page with what it loads into the folder that `PREVIEW_DIR` names, to be looked at.
+fn client_page(words: &Words) -> console::ClientPage {
+    console::ClientPage {
+        frame: words.console_frame(),
+        client: words.client("trial"),
+        owner_name: words.text(),
+        owner_email: words.text(),
+        owner_verified: true,
+        dates: words.dates("trial"),
+        deployment: words.deployment("failed", 4, "failed"),
+        instance: Some("i-0f3a9c27d1".parse().unwrap()),
+        usage: usage(true),
+        flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
+        resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
+        mails: vec![words.mail("Welcome to StackPro: please confirm your address")],
+        actions: console::Actions { migrate: true, suspend: true, resume: true, delete: true },
+        problem: Some(words.text()),
+    }
+}
+
+fn flow_page(words: &Words) -> console::FlowPage {
+    let step = |(title, state): &(&str, &str)| console::FlowStep {
+        title: format!("{title} {}", words.extra()),
+        state: (*state).into(),
+        attempts: if *state == "failed" { 5 } else { 0 },
+        started_at: Some(NOW),
+        finished_at: (*state != "running").then(|| NOW.plus(1_240)),
+        note: (*state == "running").then(|| format!("611 MB of 912 MB {}", words.extra())),
+        error: (*state == "failed").then(|| format!("The agent did not answer: connection refused {}", words.extra())),
+        commit: title.starts_with("Switch"),
+    };
+    let steps = [
+        ("Launch the instance", "done"),
+        ("Copy the data", "running"),
+        ("Hold and compare", "failed"),
+        ("Switch over", "pending"),
+        ("Release the old place", "undone"),
+    ];
+    console::FlowPage {
+        frame: words.console_frame(),
+        flow: words.flow("migrate", "parked"),
+        steps: steps.iter().map(step).collect(),
+        may_retry: true,
+        may_turn_back: true,
+        problem: Some(words.text()),
+    }
+}
+
+fn console_pages(words: &Words) -> Pages {
+    let frame = || words.console_frame();
+    let first = console::FirstOperator {
+        frame: SiteFrame::default(),
+        csrf: words.text(),
+        token: words.text(),
+        email: words.text(),
+        first_name: words.text(),
+        last_name: words.text(),
+        errors: words.errors(&["email"]),
+    };
+    let clients = |rows: Vec<console::ClientRow>| console::Clients {
+        frame: frame(),
+        total: rows.len() as u64,
+        rows,
+        query: words.text(),
+        state: "trial".into(),
+        page: 2,
+        pages: 3,
+    };
+    let upcoming = console::Upcoming { client: id(), company: words.text(), date: words.dates("trial").remove(1) };
+    let letter = Mail::Invitation {
+        inviter: words.text(),
+        set_password_url: "http://127.0.0.1:8080/set-password?token=x".into(),
+    };
+    let letter = letter.compose(&Recipient { first_name: words.text(), company: words.text() }).unwrap();
+    let row = console::ContactRow { name: words.text(), email: words.text(), message: words.text(), at: NOW };
+    vec![
+        show("console/first", &first),
+        show("console/overview", &overview(words, true)),
+        show("console/overview-empty", &overview(words, false)),
+        show(
+            "console/clients",
+            &clients(vec![words.client_row("trial", "ready"), words.client_row("active", "migrating")]),
+        ),
+        show("console/clients-none", &clients(vec![])),
+        show("console/client", &client_page(words)),
+        show(
+            "console/instances",
+            &console::Instances {
+                frame: frame(),
+                rows: vec![
+                    words.instance("i-0f3a9c27d1", 7, false, true),
+                    words.instance("i-2c90aa17e8", 1, true, false),
+                ],
+            },
+        ),
+        show(
+            "console/resources",
+            &console::Resources {
+                frame: frame(),
+                rows: vec![
+                    words.resource("instance", true),
+                    words.resource("bucket", false),
+                    words.resource("dns_record", false),
+                ],
+                leaks: 1,
+                page: 1,
+                pages: 2,
+            },
+        ),
+        show(
+            "console/flows",
+            &console::Flows {
+                frame: frame(),
+                rows: vec![
+                    words.flow("migrate", "parked"),
+                    words.flow("provision", "done"),
+                    words.flow("suspend", "running"),
+                ],
+                state: words.text(),
+                page: 1,
+                pages: 1,
+            },
+        ),
+        show("console/flow", &flow_page(words)),
+        show(
+            "console/mailbox",
+            &console::Mailbox {
+                frame: frame(),
+                rows: vec![words.mail("3 days left of your free trial"), words.mail("Welcome to StackPro")],
+                page: 1,
+                pages: 1,
+            },
+        ),
+        show(
+            "console/mail",
+            &console::MailPage {
+                frame: frame(),
+                mail: words.mail("Welcome to StackPro"),
+                html: letter.html,
+                text: letter.text,
+            },
+        ),
+        show("console/contacts", &console::Contacts { frame: frame(), rows: vec![row], page: 1, pages: 1 }),
+        show(
+            "console/time",
+            &console::TimeMachine { frame: frame(), offset_ms: 3 * DAY, upcoming: vec![upcoming], problem: None },
+        ),
+    ]
+}
+
+fn host_pages(words: &Words) -> Pages {
+    let host = || format!("baker-lane-7f3k.stackpro.localhost{}", words.extra());
+    vec![
+        show("host/starting", &host::Starting { host: host() }),
+        show(
+            "host/suspended",
+            &host::Suspended { company: words.text(), login_url: "http://127.0.0.1:8080/login".into() },
+        ),
+        show("host/nobody", &host::Nobody { host: host(), site_url: "http://127.0.0.1:8080/".into() }),
+    ]
+}
+
+/// One of each mail, under the names that [`PAGES`] gives them.
+pub(super) fn letters(words: &Words) -> Vec<(&'static str, Mail)> {
+    let url = || "http://127.0.0.1:8080/verify?token=0b7ce1".to_owned();
+    let site_url = || "http://baker-lane-7f3k.stackpro.localhost:8080".to_owned();
+    let at = NOW.plus_days(3);
+    let receipt = |kind: &str| Receipt { kind: kind.into(), name: words.text(), removed_at: NOW };
+    vec![
+        (
+            "mail/welcome",
+            Mail::Welcome { verify_url: url(), site_url: site_url(), dashboard_url: url(), trial_ends_at: at },
+        ),
+        ("mail/verify", Mail::VerifyAddress { verify_url: url() }),
+        ("mail/trial-7", Mail::TrialEnds { days: 7, at, upgrade_url: url() }),
+        ("mail/trial-1", Mail::TrialEnds { days: 1, at, upgrade_url: url() }),
+        ("mail/grace", Mail::GraceBegan { pauses_at: at, upgrade_url: url() }),
+        ("mail/suspended", Mail::Suspended { delete_at: at, upgrade_url: url() }),
+        ("mail/deletion-7", Mail::DeletionIn { days: 7, at, upgrade_url: url() }),
+        ("mail/deleted", Mail::Deleted { receipts: vec![receipt("Storage"), receipt("Address")] }),
+        ("mail/moved", Mail::Moved { certificate: certificate(), site_url: site_url(), certificate_url: url() }),
+        ("mail/payment-failed", Mail::PaymentFailed { pauses_at: at, billing_url: url() }),
+        ("mail/invitation", Mail::Invitation { inviter: words.text(), set_password_url: url() }),
+        ("mail/attention", Mail::Attention { what: words.text(), cause: words.text(), url: url() }),
+    ]
+}
+
+fn mails(words: &Words) -> Pages {
+    let to = Recipient { first_name: words.text(), company: words.text() };
+    letters(words).into_iter().map(|(name, mail)| (name, mail.compose(&to).unwrap().html)).collect()
+}
+
+/// The words of the pages that are looked at.
+pub(super) const LOOKED_AT: &str = "Baker & Lane";
+
 #[test]
 fn every_page_renders_and_can_be_looked_at() {
-    let pages = all(&Words { text: "Baker & Lane".into() });
+    let pages = all(&Words(LOOKED_AT.into()));
     let names: Vec<_> = pages.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, PAGES);
     let Ok(folder) = std::env::var("PREVIEW_DIR") else { return };
-    let folder = std::path::PathBuf::from(folder);
     for (name, html) in pages {
-        let file = folder.join(format!("{name}.html"));
+        let file = std::path::Path::new(&folder).join(format!("{name}.html"));
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, html).unwrap();
     }
-    let _ = assets::get("base.css");
 }

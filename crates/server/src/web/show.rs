@@ -1,5 +1,7 @@
 //! How values are said to people: states, durations, shares of a limit.
 
+use std::borrow::Borrow;
+
 use stackpro_domain::limits::{self, Limits};
 use stackpro_domain::plan::{Interval, Plan};
 use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
@@ -7,15 +9,15 @@ use stackpro_domain::{Cents, Time};
 use stackpro_protocol::api::{FieldError, Step, Usage};
 
 /// A state in words, and the tone in which it is shown. The tone is never the only sign.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shown {
-    pub label: &'static str,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown<'a> {
+    pub label: &'a str,
     /// A class of the style sheet: `good`, `busy`, `warn`, `bad` or `calm`.
     pub tone: &'static str,
 }
 
-/// Any state of a client, a deployment, a flow, a step, an instance or a resource.
-pub fn state(state: &str) -> Shown {
+/// Any state of a client, a deployment, a flow, a step or a resource; one that is not known is said as it is.
+pub fn state(state: &str) -> Shown<'_> {
     let (label, tone) = match state {
         "trial" => ("Trial", "calm"),
         "grace" => ("Grace", "warn"),
@@ -27,21 +29,52 @@ pub fn state(state: &str) -> Shown {
         "ready" => ("Running", "good"),
         "migrating" => ("Moving", "busy"),
         "failed" => ("Failed", "bad"),
-        "pending" | "queued" => ("Waiting", "calm"),
+        "pending" | "waiting" => ("Waiting", "calm"),
         "running" => ("In progress", "busy"),
-        "done" | "succeeded" => ("Done", "good"),
+        "done" => ("Done", "good"),
         "parked" => ("Needs attention", "bad"),
         "undoing" => ("Undoing", "warn"),
         "undone" => ("Undone", "calm"),
-        "launching" | "planned" | "creating" => ("Being made", "busy"),
-        "live" | "created" | "healthy" => ("In use", "good"),
-        "draining" => ("Draining", "warn"),
-        "deleting" | "releasing" | "terminating" => ("Being released", "busy"),
-        "released" | "terminated" | "gone" => ("Released", "calm"),
-        "unhealthy" | "missing" => ("Not answering", "bad"),
-        _ => ("Unknown", "calm"),
+        "abandoned" => ("Given up", "calm"),
+        "planned" | "creating" => ("Being made", "busy"),
+        "live" | "created" => ("In use", "good"),
+        "deleting" | "releasing" => ("Being removed", "busy"),
+        "released" | "removed" | "gone" => ("Removed", "calm"),
+        "missing" => ("Missing", "bad"),
+        "leaked" | "orphaned" => ("Nobody's", "bad"),
+        "queued" => ("To be sent", "busy"),
+        "sent" => ("Sent", "good"),
+        other => (other, "calm"),
     };
     Shown { label, tone }
+}
+
+/// How an instance is.
+pub fn instance(healthy: bool, state: &str) -> Shown<'_> {
+    let (label, tone) = match (state, healthy) {
+        ("running" | "live" | "ready", true) => ("Healthy", "good"),
+        ("running" | "live" | "ready", false) => ("Not answering", "bad"),
+        ("pending" | "launching" | "creating" | "planned", _) => ("Starting", "busy"),
+        ("draining", _) => ("Draining", "warn"),
+        ("stopped", _) => ("Stopped", "bad"),
+        ("terminated" | "released" | "deleted", _) => ("Released", "calm"),
+        (other, _) => (other, "calm"),
+    };
+    Shown { label, tone }
+}
+
+/// What a flow does, by its name.
+pub fn flow(kind: &str) -> &str {
+    match kind {
+        "provision" => "Set up",
+        "migrate" => "Move to an instance of its own",
+        "suspend" => "Pause",
+        "resume" => "Bring back",
+        "delete" => "Delete",
+        "backup" => "Back up",
+        "restore" => "Restore",
+        other => other,
+    }
 }
 
 /// The wrong field's message, for the page of a form.
@@ -69,9 +102,14 @@ pub fn took(started: &Option<Time>, finished: &Option<Time>) -> String {
     }
 }
 
-/// How long ago: `12 s ago`, or `never`.
-pub fn ago(at: &Option<Time>, now: Time) -> String {
-    at.map_or_else(|| "never".into(), |at| format!("{} ago", duration(now.since(at))))
+/// How long ago: `12 s ago`.
+pub fn since(at: impl Borrow<Time>, now: impl Borrow<Time>) -> String {
+    format!("{} ago", duration(now.borrow().since(*at.borrow())))
+}
+
+/// How long ago, or `never`.
+pub fn ago(at: &Option<Time>, now: impl Borrow<Time>) -> String {
+    at.map_or_else(|| "never".into(), |at| since(at, now))
 }
 
 /// A whole number, or a reference to one: templates hand over either.

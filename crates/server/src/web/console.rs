@@ -1,0 +1,321 @@
+//! The operator's pages: every client, every instance, every resource, every flow, every cent.
+
+use askama::Template;
+use stackpro_domain::{Cents, ClientId, FlowId, InstanceId, ResourceId, Time};
+use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Usage};
+
+use super::client::when;
+use super::frame::{ConsoleFrame, SiteFrame};
+use super::{assets, show};
+
+/// `GET /console/first/{token}`: the one-time link that makes the first operator.
+#[derive(Template)]
+#[template(path = "console/first.html")]
+pub struct FirstOperator {
+    pub frame: SiteFrame,
+    pub csrf: String,
+    pub token: String,
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub errors: Vec<FieldError>,
+}
+
+/// How many clients are in a state.
+#[derive(Clone, Debug)]
+pub struct StateCount {
+    pub state: String,
+    pub count: u64,
+}
+
+/// An instance, and who is on it.
+#[derive(Clone, Debug)]
+pub struct InstanceRow {
+    pub id: InstanceId,
+    pub dedicated: bool,
+    /// As the cloud says it: `pending`, `running`, `stopped`, `terminated`; or `draining`.
+    pub state: String,
+    /// Its agent has reported lately.
+    pub healthy: bool,
+    pub address: String,
+    pub instance_type: String,
+    pub clients: Vec<ClientId>,
+    /// How many clients it takes.
+    pub capacity: u32,
+    pub reported_at: Option<Time>,
+}
+
+impl InstanceRow {
+    fn fill(&self) -> show::Bar {
+        let percent = show::share(self.clients.len(), self.capacity);
+        show::Bar { percent, tone: if percent == 100 { "warn" } else { "good" }, remark: None }
+    }
+}
+
+/// A flow, in a list.
+#[derive(Clone, Debug)]
+pub struct FlowRow {
+    pub id: FlowId,
+    /// `provision`, `migrate`, …
+    pub kind: String,
+    /// Whom it is for; a client's id, mostly.
+    pub subject: String,
+    /// `waiting`, `running`, `parked`, `done`, `undone` or `abandoned`.
+    pub state: String,
+    pub undoing: bool,
+    /// The step that it is at.
+    pub step: Option<String>,
+    pub cause: Option<String>,
+    pub created_at: Time,
+    pub finished_at: Option<Time>,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug)]
+pub struct ResourceRow {
+    pub id: ResourceId,
+    /// `instance`, `bucket`, `dns_record`, …
+    pub kind: String,
+    pub name: String,
+    pub state: String,
+    pub client: Option<ClientId>,
+    pub created_at: Time,
+    /// It should not exist, or nobody owns it.
+    pub leaked: bool,
+}
+
+/// A mail, in a list.
+#[derive(Clone, Debug)]
+pub struct MailRow {
+    pub id: String,
+    pub to: String,
+    pub subject: String,
+    /// `queued`, `sent` or `failed`.
+    pub state: String,
+    pub at: Time,
+}
+
+/// A client, in a list.
+#[derive(Clone, Debug)]
+pub struct ClientRow {
+    pub id: ClientId,
+    pub company: String,
+    pub state: String,
+    /// The deployment's status.
+    pub status: String,
+    pub plan: String,
+    pub instance: Option<InstanceId>,
+    pub next: Option<NextDate>,
+    pub created_at: Time,
+}
+
+/// `GET /console`
+#[derive(Template)]
+#[template(path = "console/overview.html")]
+pub struct Overview {
+    pub frame: ConsoleFrame,
+    pub counts: Vec<StateCount>,
+    /// What the paying clients pay a month; a yearly plan counts a twelfth.
+    pub revenue_month: Cents,
+    /// What they and the trials cause a month, where that is known.
+    pub cost_month: Option<Cents>,
+    /// Parked flows, the oldest first.
+    pub attention: Vec<FlowRow>,
+    pub leaks: u64,
+    pub instances: Vec<InstanceRow>,
+    pub newest: Vec<ClientRow>,
+}
+
+/// `GET /console/clients?q=&state=&page=`
+#[derive(Template)]
+#[template(path = "console/clients.html")]
+pub struct Clients {
+    pub frame: ConsoleFrame,
+    pub rows: Vec<ClientRow>,
+    pub query: String,
+    pub state: String,
+    /// From 1.
+    pub page: u32,
+    pub pages: u32,
+    pub total: u64,
+}
+
+/// The states that a list of clients can be narrowed to.
+const STATES: [&str; 6] = ["trial", "grace", "active", "past_due", "suspended", "deleted"];
+
+impl Clients {
+    fn page(&self, page: u32) -> String {
+        let encode = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+        format!("/console/clients?q={}&state={}&page={page}", encode(&self.query), encode(&self.state))
+    }
+}
+
+/// Which of the operator's actions this client's state allows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Actions {
+    pub migrate: bool,
+    pub suspend: bool,
+    pub resume: bool,
+    pub delete: bool,
+}
+
+/// `GET /console/clients/{client}`
+#[derive(Template)]
+#[template(path = "console/client.html")]
+pub struct ClientPage {
+    pub frame: ConsoleFrame,
+    pub client: Client,
+    pub owner_name: String,
+    pub owner_email: String,
+    pub owner_verified: bool,
+    pub dates: Vec<NextDate>,
+    pub deployment: Deployment,
+    pub instance: Option<InstanceId>,
+    pub usage: Usage,
+    pub flows: Vec<FlowRow>,
+    pub resources: Vec<ResourceRow>,
+    pub mails: Vec<MailRow>,
+    pub actions: Actions,
+    /// Why an action was refused.
+    pub problem: Option<String>,
+}
+
+impl ClientPage {
+    fn when(&self, date: &NextDate) -> &'static str {
+        when(&self.dates, date, self.frame.now)
+    }
+
+    fn at(&self, action: &str) -> String {
+        format!("/console/clients/{}/{action}", self.client.id)
+    }
+}
+
+/// `GET /console/instances`
+#[derive(Template)]
+#[template(path = "console/instances.html")]
+pub struct Instances {
+    pub frame: ConsoleFrame,
+    pub rows: Vec<InstanceRow>,
+}
+
+/// `GET /console/resources?page=`
+#[derive(Template)]
+#[template(path = "console/resources.html")]
+pub struct Resources {
+    pub frame: ConsoleFrame,
+    pub rows: Vec<ResourceRow>,
+    pub leaks: u64,
+    pub page: u32,
+    pub pages: u32,
+}
+
+/// `GET /console/flows?state=&page=`
+#[derive(Template)]
+#[template(path = "console/flows.html")]
+pub struct Flows {
+    pub frame: ConsoleFrame,
+    pub rows: Vec<FlowRow>,
+    /// Empty is any.
+    pub state: String,
+    pub page: u32,
+    pub pages: u32,
+}
+
+impl Flows {
+    fn path(&self) -> String {
+        let known = FLOW_STATES.iter().find(|state| **state == self.state).unwrap_or(&"");
+        format!("/console/flows?state={known}&")
+    }
+}
+
+/// The states that a list of flows can be narrowed to.
+const FLOW_STATES: [&str; 6] = ["parked", "running", "waiting", "done", "undone", "abandoned"];
+
+/// A step of a flow, with what went wrong.
+#[derive(Clone, Debug)]
+pub struct FlowStep {
+    pub title: String,
+    pub state: String,
+    pub attempts: u32,
+    pub started_at: Option<Time>,
+    pub finished_at: Option<Time>,
+    /// What it is busy with.
+    pub note: Option<String>,
+    pub error: Option<String>,
+    /// Once done, the flow cannot turn back.
+    pub commit: bool,
+}
+
+/// `GET /console/flows/{flow}`
+#[derive(Template)]
+#[template(path = "console/flow.html")]
+pub struct FlowPage {
+    pub frame: ConsoleFrame,
+    pub flow: FlowRow,
+    pub steps: Vec<FlowStep>,
+    /// Parked: may be tried again.
+    pub may_retry: bool,
+    /// Parked before its commit: may be undone.
+    pub may_turn_back: bool,
+    pub problem: Option<String>,
+}
+
+/// `GET /console/mailbox?page=`
+#[derive(Template)]
+#[template(path = "console/mailbox.html")]
+pub struct Mailbox {
+    pub frame: ConsoleFrame,
+    pub rows: Vec<MailRow>,
+    pub page: u32,
+    pub pages: u32,
+}
+
+/// `GET /console/mailbox/{mail}`, served with [`super::mail_page_csp`].
+#[derive(Template)]
+#[template(path = "console/mail.html")]
+pub struct MailPage {
+    pub frame: ConsoleFrame,
+    pub mail: MailRow,
+    /// Shown in a frame that runs nothing.
+    pub html: String,
+    pub text: String,
+}
+
+/// What a visitor wrote.
+#[derive(Clone, Debug)]
+pub struct ContactRow {
+    pub name: String,
+    pub email: String,
+    pub message: String,
+    pub at: Time,
+}
+
+/// `GET /console/contacts?page=`
+#[derive(Template)]
+#[template(path = "console/contacts.html")]
+pub struct Contacts {
+    pub frame: ConsoleFrame,
+    pub rows: Vec<ContactRow>,
+    pub page: u32,
+    pub pages: u32,
+}
+
+/// Something that will happen to a client.
+#[derive(Clone, Debug)]
+pub struct Upcoming {
+    pub client: ClientId,
+    pub company: String,
+    pub date: NextDate,
+}
+
+/// `GET /console/time`: the local cloud's time machine.
+#[derive(Template)]
+#[template(path = "console/time.html")]
+pub struct TimeMachine {
+    pub frame: ConsoleFrame,
+    /// How far the clock is ahead of the machine's, in milliseconds.
+    pub offset_ms: i64,
+    /// The next dates of any client, the nearest first.
+    pub upcoming: Vec<Upcoming>,
+    pub problem: Option<String>,
+}

@@ -1,0 +1,266 @@
+//! The mails. Each is a value that says what happened; [`Mail::compose`] puts it into words, once, and one
+//! layout makes HTML and text of them.
+
+use askama::Template;
+use serde::{Deserialize, Serialize};
+use stackpro_domain::Time;
+use stackpro_domain::manifest::Certificate;
+
+use super::show;
+
+/// A mail, ready to be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailContent {
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
+
+/// Whom it is for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Recipient {
+    pub first_name: String,
+    pub company: String,
+}
+
+/// One resource that was removed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    pub kind: String,
+    pub name: String,
+    pub removed_at: Time,
+}
+
+/// What a mail says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "mail", rename_all = "snake_case")]
+pub enum Mail {
+    /// After a sign-up.
+    Welcome {
+        verify_url: String,
+        site_url: String,
+        dashboard_url: String,
+        trial_ends_at: Time,
+    },
+    /// The link of [`Mail::Welcome`] once more.
+    VerifyAddress {
+        verify_url: String,
+    },
+    TrialEnds {
+        days: i64,
+        at: Time,
+        upgrade_url: String,
+    },
+    GraceBegan {
+        pauses_at: Time,
+        upgrade_url: String,
+    },
+    Suspended {
+        delete_at: Time,
+        upgrade_url: String,
+    },
+    DeletionIn {
+        days: i64,
+        at: Time,
+        upgrade_url: String,
+    },
+    Deleted {
+        receipts: Vec<Receipt>,
+    },
+    Moved {
+        certificate: Certificate,
+        site_url: String,
+        certificate_url: String,
+    },
+    PaymentFailed {
+        pauses_at: Time,
+        billing_url: String,
+    },
+    /// By a member, or by an operator who made the client for its owner.
+    Invitation {
+        inviter: String,
+        set_password_url: String,
+    },
+    /// To an operator.
+    Attention {
+        what: String,
+        cause: String,
+        url: String,
+    },
+}
+
+/// A mail's words, before they have a form.
+struct Words {
+    subject: String,
+    heading: String,
+    paragraphs: Vec<String>,
+    facts: Vec<(String, String)>,
+    /// Label and address.
+    button: Option<(&'static str, String)>,
+    after: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "mail/mail.html")]
+struct Html<'a> {
+    to: &'a Recipient,
+    words: &'a Words,
+}
+
+#[derive(Template)]
+#[template(path = "mail/mail.txt")]
+struct Text<'a> {
+    to: &'a Recipient,
+    words: &'a Words,
+}
+
+impl Mail {
+    /// Puts it into words. The subject is one line whatever the names in it hold.
+    pub fn compose(&self, to: &Recipient) -> Result<MailContent, askama::Error> {
+        let words = self.words(to);
+        let subject = words.subject.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = Text { to, words: &words }.render()?;
+        let html = Html { to, words: &words }.render()?;
+        Ok(MailContent { subject, text, html })
+    }
+
+    fn words(&self, to: &Recipient) -> Words {
+        match self {
+            Self::Welcome { verify_url, site_url, dashboard_url, trial_ends_at } => {
+                Words::new("Welcome to StackPro: please confirm your address", format!("Welcome, {}", to.first_name))
+                    .say(format!(
+                        "The stack of {} is being set up; it takes a few seconds. Your address is:",
+                        to.company
+                    ))
+                    .fact("Your site", show::bare(site_url))
+                    .fact("Your dashboard", dashboard_url)
+                    .fact("Free until", &trial_ends_at.date())
+                    .say(
+                        "Please confirm your email address. Until then you can neither invite your team nor send mail.",
+                    )
+                    .button("Confirm my address", verify_url)
+                    .after("If you did not sign up, ignore this mail.")
+            }
+            Self::VerifyAddress { verify_url } => {
+                Words::new("Please confirm your address", "Confirm your email address")
+                    .say("One press, and you can invite your team and send mail.")
+                    .button("Confirm my address", verify_url)
+                    .after("If you did not ask for this, ignore this mail.")
+            }
+            Self::TrialEnds { .. }
+            | Self::GraceBegan { .. }
+            | Self::Suspended { .. }
+            | Self::DeletionIn { .. }
+            | Self::PaymentFailed { .. } => self.reminder(to),
+            Self::Deleted { receipts } => receipts.iter().fold(
+                Words::new(format!("The data of {} has been deleted", to.company), "Deleted, with a receipt")
+                    .say(format!("The stack of {} and everything that belonged to it are gone:", to.company)),
+                |words, receipt| {
+                    words.fact(&receipt.kind, &format!("{}, removed on {}", receipt.name, receipt.removed_at.date()))
+                },
+            ),
+            Self::Moved { certificate, site_url, certificate_url } => {
+                Words::new("You have moved to a server of your own", "You have a server of your own")
+                    .say("Your site moved with all its files. Each file was compared with its original.")
+                    .fact("Your site", show::bare(site_url))
+                    .fact(
+                        "Files",
+                        &format!("{} ({})", show::grouped(certificate.files), show::bytes(certificate.bytes)),
+                    )
+                    .fact("Writes were held for", &show::duration(certificate.held_ms))
+                    .fact("Fingerprint of the originals", &certificate.source_hash)
+                    .fact("Fingerprint of the copies", &certificate.copy_hash)
+                    .button("See the certificate", certificate_url)
+            }
+            Self::Invitation { inviter, set_password_url } => {
+                Words::new(format!("{inviter} invites you to {}", to.company), format!("Welcome to {}", to.company))
+                    .say(format!("{inviter} has given you access to the website and the files of {}.", to.company))
+                    .button("Choose a password", set_password_url)
+                    .after("If you do not know what this is about, ignore this mail.")
+            }
+            Self::Attention { what, cause, url } => {
+                Words::new(format!("Needs attention: {what}"), "Something needs you")
+                    .say(what.clone())
+                    .fact("Cause", cause)
+                    .button("Look at it", url)
+            }
+        }
+    }
+
+    /// The mails about dates: what happens, when, and what to do if they would rather it did not.
+    fn reminder(&self, to: &Recipient) -> Words {
+        let company = &to.company;
+        match self {
+            Self::TrialEnds { days, at, upgrade_url } => {
+                let left = show::count(days, "day");
+                Words::new(format!("{left} left of your free trial"), format!("{left} left of your trial"))
+                    .say(format!("The free trial of {company} ends on {}.", at.date()))
+                    .say("Choose a plan and you move to a server of your own, with all your files. If you do nothing, you are charged nothing.")
+                    .button("Choose a plan", upgrade_url)
+            }
+            Self::GraceBegan { pauses_at, upgrade_url } => {
+                Words::new("Your free trial is over", "Your trial is over; your site still runs")
+                    .say(format!(
+                        "The site of {company} keeps running until {}. Then it pauses, and your data is kept.",
+                        pauses_at.date()
+                    ))
+                    .button("Choose a plan", upgrade_url)
+            }
+            Self::Suspended { delete_at, upgrade_url } => {
+                Words::new("Your site is paused, and your data is safe", "Paused, and your data is safe")
+                    .say(format!("The site of {company} is paused. All its data is kept until {}.", delete_at.date()))
+                    .say("Choose a plan by then and everything is back as it was.")
+                    .button("Choose a plan", upgrade_url)
+            }
+            Self::DeletionIn { days, at, upgrade_url } => {
+                let left = show::count(days, "day");
+                Words::new(format!("Your data is deleted in {left}"), format!("{left} until your data is deleted"))
+                    .say(format!("On {} everything that {company} stored with us is deleted for good.", at.date()))
+                    .say("Choose a plan before then and everything is back as it was.")
+                    .button("Keep my data", upgrade_url)
+            }
+            Self::PaymentFailed { pauses_at, billing_url } => {
+                Words::new("Your payment did not go through", "Your payment did not go through")
+                    .say(format!(
+                        "We could not charge the card of {company}. We try again; your site keeps running until {}.",
+                        pauses_at.date()
+                    ))
+                    .button("Check my card", billing_url)
+            }
+            _ => Words::new("", ""),
+        }
+    }
+}
+
+impl Words {
+    fn new(subject: impl Into<String>, heading: impl Into<String>) -> Self {
+        Self {
+            subject: subject.into(),
+            heading: heading.into(),
+            paragraphs: Vec::new(),
+            facts: Vec::new(),
+            button: None,
+            after: None,
+        }
+    }
+
+    fn say(mut self, paragraph: impl Into<String>) -> Self {
+        self.paragraphs.push(paragraph.into());
+        self
+    }
+
+    fn fact(mut self, name: &str, value: &str) -> Self {
+        self.facts.push((name.into(), value.into()));
+        self
+    }
+
+    fn button(mut self, label: &'static str, url: &str) -> Self {
+        self.button = Some((label, url.into()));
+        self
+    }
+
+    fn after(mut self, text: &str) -> Self {
+        self.after = Some(text.into());
+        self
+    }
+}
