@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Milliseconds in a second, a minute, an hour and a day.
@@ -53,6 +54,13 @@ impl Time {
     pub const fn days_left(self, now: Self) -> i64 {
         let left = self.since(now);
         if left <= 0 { 0 } else { (left + DAY - 1) / DAY }
+    }
+
+    /// When the month that it is in began, in UTC.
+    pub fn month_start(self) -> Self {
+        let month =
+            self.timestamp().to_zoned_datetime(TimeZone::UTC).first_of_month().and_then(|day| day.start_of_day());
+        month.map_or(self, |start| Self(start.timestamp().as_millisecond()))
     }
 
     fn timestamp(self) -> Timestamp {
@@ -107,6 +115,14 @@ mod tests {
         let json = serde_json::to_string(&time).unwrap();
         assert_eq!(json, "\"2026-11-24T23:16:44.123Z\"");
         assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), time);
+    }
+
+    #[test]
+    fn a_month_begins_at_midnight_of_its_first_day() {
+        let start: Time = "2026-11-01T00:00:00Z".parse().unwrap();
+        assert_eq!(Time(1_795_562_204_123).month_start(), start);
+        assert_eq!(start.month_start(), start);
+        assert_eq!(start.plus(-1).month_start(), "2026-10-01T00:00:00Z".parse().unwrap());
     }
 
     #[test]

@@ -1,0 +1,156 @@
+//! Clients, and the date on which each life moves next.
+
+use stackpro_domain::lifecycle::State;
+use stackpro_domain::plan::Interval;
+use stackpro_domain::{ClientId, Time};
+
+use crate::db::Conn;
+use crate::error::Result;
+use crate::model::{Client, HostKind, Hosting};
+use crate::query::{Id, Record, Row, Statement, json, q};
+use crate::{Store, Tx};
+
+/// `$1` is a value of `column`.
+macro_rules! select_client {
+    ($condition:literal) => {
+        concat!(
+            "SELECT t.*, i.cloud_id AS hosting_cloud_id, i.kind AS hosting_kind \
+             FROM clients t LEFT JOIN instances i ON i.id = t.hosting_id WHERE ",
+            $condition
+        )
+    };
+}
+
+const CONFLICTS: &[(&str, &str)] = &[
+    ("clients_pkey", "client"),
+    ("clients_id", "client"),
+    ("clients_host", "host"),
+    ("clients_customer_id", "customer"),
+];
+
+impl Record for Client {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let instance_id = row.maybe_parse("hosting_id")?;
+        let kind = row.maybe_word("hosting_kind", HostKind::parse)?;
+        let hosting = match (instance_id, kind) {
+            (Some(instance_id), Some(kind)) => {
+                Some(Hosting { instance_id, cloud_id: row.maybe_parse("hosting_cloud_id")?, kind })
+            }
+            _ => None,
+        };
+        Ok(Self {
+            id: row.parse("id")?,
+            company: row.text("company")?,
+            plan: row.text("plan")?,
+            interval: row.maybe_word("billing_interval", interval)?,
+            life: row.json("life")?,
+            stack: row.word("stack", crate::StackPhase::parse)?,
+            hosting,
+            host: row.text("host")?,
+            customer_id: row.get("customer_id")?,
+            subscription_id: row.get("subscription_id")?,
+            certificate: row.maybe_json("certificate")?,
+            portal_rotation: row.number("portal_rotation")?,
+            created_at: row.time("created_at")?,
+        })
+    }
+}
+
+fn interval(text: &str) -> Option<Interval> {
+    [Interval::Month, Interval::Year].into_iter().find(|interval| interval.as_str() == text)
+}
+
+pub(crate) async fn client(conn: &mut Conn, id: &ClientId) -> Result<Option<Client>> {
+    q(select_client!("t.id = $1")).bind(id).locking(conn).one(conn).await
+}
+
+/// The columns that both writing statements share, after the id.
+fn columns(statement: Statement, client: &Client) -> Result<Statement> {
+    Ok(statement
+        .bind(&client.id)
+        .bind(&client.company)
+        .bind(&client.plan)
+        .bind(client.interval.map(Interval::as_str))
+        .bind(client.life.state.as_str())
+        .bind(json(&client.life)?)
+        .bind(client.life.next().map(|next| next.at))
+        .bind(client.stack.as_str())
+        .bind(client.hosting.as_ref().map(|hosting| hosting.instance_id.as_str()))
+        .bind(&client.host)
+        .bind(&client.customer_id)
+        .bind(&client.subscription_id)
+        .bind(client.certificate.as_ref().map(json).transpose()?)
+        .bind(client.portal_rotation)
+        .conflicts(CONFLICTS))
+}
+
+impl Store {
+    pub async fn client(&self, id: &ClientId) -> Result<Option<Client>> {
+        client(&mut self.read().await?, id).await
+    }
+
+    /// By the till's id.
+    pub async fn client_by_customer(&self, customer: &str) -> Result<Option<Client>> {
+        q(select_client!("t.customer_id = $1")).bind(customer).one(&mut self.read().await?).await
+    }
+
+    /// How many clients there are in each state; states without any are left out.
+    pub async fn counts_by_state(&self) -> Result<Vec<(State, u64)>> {
+        struct Count(State, u64);
+        impl Record for Count {
+            fn read(row: &Row<'_>) -> Result<Self> {
+                Ok(Self(row.word("state", State::parse)?, row.count("n")?))
+            }
+        }
+        let sql = "SELECT state, count(*) AS n FROM clients GROUP BY state ORDER BY state";
+        let counts: Vec<Count> = q(sql).all(&mut self.read().await?).await?;
+        Ok(counts.into_iter().map(|Count(state, n)| (state, n)).collect())
+    }
+
+    /// Clients whose next date has come, the longest due first.
+    pub async fn due_clients(&self, now: Time, limit: u32) -> Result<Vec<ClientId>> {
+        let ids: Vec<Id<ClientId>> = q(DUE).bind(now).bind(limit).all(&mut self.read().await?).await?;
+        Ok(ids.into_iter().map(|id| id.0).collect())
+    }
+
+    /// The first date after `now` on which a client's life moves by itself.
+    pub async fn next_date_after(&self, now: Time) -> Result<Option<Time>> {
+        let sql = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
+        Ok(q(sql).bind(now).maybe_number(&mut self.read().await?).await?.map(Time))
+    }
+}
+
+pub(crate) const DUE: &str = "SELECT id FROM clients WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
+
+impl Tx {
+    /// Locks the row until the transaction ends.
+    pub async fn client(&mut self, id: &ClientId) -> Result<Option<Client>> {
+        client(&mut self.conn, id).await
+    }
+
+    /// By the till's id; locks the row.
+    pub async fn client_by_customer(&mut self, customer: &str) -> Result<Option<Client>> {
+        let conn = &mut self.conn;
+        q(select_client!("t.customer_id = $1")).bind(customer).locking(conn).one(conn).await
+    }
+
+    /// Conflicts: `client`, `host`, `customer`.
+    pub async fn insert_client(&mut self, client: &Client) -> Result<()> {
+        self.touch(client.id.as_str());
+        let sql = "INSERT INTO clients (id, company, plan, billing_interval, state, life, next_at, stack, hosting_id, \
+            host, customer_id, subscription_id, certificate, portal_rotation, created_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+        columns(q(sql), client)?.bind(client.created_at).run(&mut self.conn).await?;
+        Ok(())
+    }
+
+    /// Writes all of it, and when its life moves next. Conflicts: `host`, `customer`.
+    pub async fn update_client(&mut self, client: &Client) -> Result<()> {
+        self.touch(client.id.as_str());
+        let sql = "UPDATE clients SET company = $2, plan = $3, billing_interval = $4, state = $5, life = $6, \
+            next_at = $7, stack = $8, hosting_id = $9, host = $10, customer_id = $11, subscription_id = $12, \
+            certificate = $13, portal_rotation = $14 WHERE id = $1";
+        columns(q(sql), client)?.run(&mut self.conn).await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Instances, who has a stack on which, and what the stacks use.
+
+use stackpro_domain::placement::{Placement, Room, place};
+use stackpro_domain::{ClientId, InstanceId, ResourceId, Time};
+
+use crate::db::{Conn, Turn};
+use crate::error::Result;
+use crate::model::{Counters, HostKind, InstancePhase, InstanceRow, Usage};
+use crate::query::{Id, Record, Row, Statement, q};
+use crate::{Store, Tx};
+
+macro_rules! select_instance {
+    ($rest:literal) => {
+        concat!(
+            "SELECT t.*, (SELECT count(*) FROM stacks s WHERE s.instance_id = t.id) AS clients FROM instances t ",
+            $rest
+        )
+    };
+}
+
+impl Record for InstanceRow {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
+            id: row.parse("id")?,
+            cloud_id: row.maybe_parse("cloud_id")?,
+            kind: row.word("kind", HostKind::parse)?,
+            instance_type: row.text("instance_type")?,
+            capacity: row.count("capacity")?,
+            state: row.word("state", InstancePhase::parse)?,
+            front: row.maybe_parse("front")?,
+            control: row.maybe_parse("control")?,
+            version: row.get("version")?,
+            enrolled_at: row.maybe_time("enrolled_at")?,
+            last_report_at: row.maybe_time("last_report_at")?,
+            created_at: row.time("created_at")?,
+            clients: row.count("clients")?,
+        })
+    }
+}
+
+fn columns(statement: Statement, instance: &InstanceRow) -> Statement {
+    statement
+        .bind(&instance.id)
+        .bind(&instance.cloud_id)
+        .bind(instance.kind.as_str())
+        .bind(&instance.instance_type)
+        .bind(instance.capacity)
+        .bind(instance.state.as_str())
+        .bind(instance.front.map(|address| address.to_string()))
+        .bind(instance.control.map(|address| address.to_string()))
+        .bind(&instance.version)
+        .bind(instance.enrolled_at)
+        .bind(instance.last_report_at)
+        .conflicts(&[("instances_cloud_id", "instance")])
+}
+
+async fn instance(conn: &mut Conn, id: &ResourceId) -> Result<Option<InstanceRow>> {
+    q(select_instance!("WHERE t.id = $1")).bind(id).locking(conn).one(conn).await
+}
+
+async fn instance_by_cloud_id(conn: &mut Conn, id: &InstanceId) -> Result<Option<InstanceRow>> {
+    q(select_instance!("WHERE t.cloud_id = $1")).bind(id).locking(conn).one(conn).await
+}
+
+/// What one instance counted, and whether the client is served from there.
+struct UsageThere {
+    is_host: bool,
+    counted: Usage,
+}
+
+impl Record for UsageThere {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let counted = Usage {
+            storage_bytes: row.count("storage_bytes")?,
+            files: row.count("files")?,
+            requests: row.count("requests")?,
+            traffic_bytes: row.count("traffic_bytes")?,
+            reported_at: row.maybe_time("reported_at")?,
+        };
+        let (host, here): (Option<String>, String) = (row.get("hosting_id")?, row.text("instance_id")?);
+        Ok(Self { is_host: host.as_deref() == Some(&here), counted })
+    }
+}
+
+pub(crate) const USAGE: &str = "SELECT u.*, c.hosting_id FROM usages u JOIN clients c ON c.id = u.client_id \
+    WHERE u.client_id = $1";
+
+pub(crate) async fn usage(conn: &mut Conn, client: &ClientId) -> Result<Usage> {
+    let mut all: Vec<UsageThere> = q(USAGE).bind(client).all(conn).await?;
+    all.sort_by_key(|there| (there.is_host, there.counted.reported_at));
+    let Some(present) = all.last().map(|there| there.counted) else { return Ok(Usage::default()) };
+    Ok(Usage {
+        requests: all.iter().map(|there| there.counted.requests).sum(),
+        traffic_bytes: all.iter().map(|there| there.counted.traffic_bytes).sum(),
+        ..present
+    })
+}
+
+impl Store {
+    /// The oldest first.
+    pub async fn instances(&self, include_released: bool) -> Result<Vec<InstanceRow>> {
+        let sql = if include_released {
+            select_instance!("ORDER BY t.created_at, t.id")
+        } else {
+            select_instance!("WHERE t.state <> 'released' ORDER BY t.created_at, t.id")
+        };
+        q(sql).all(&mut self.read().await?).await
+    }
+
+    pub async fn instance(&self, id: &ResourceId) -> Result<Option<InstanceRow>> {
+        instance(&mut self.read().await?, id).await
+    }
+
+    pub async fn instance_by_cloud_id(&self, id: &InstanceId) -> Result<Option<InstanceRow>> {
+        instance_by_cloud_id(&mut self.read().await?, id).await
+    }
+
+    /// Who has a stack there.
+    pub async fn clients_on(&self, instance: &ResourceId) -> Result<Vec<ClientId>> {
+        let sql = "SELECT client_id AS id FROM stacks WHERE instance_id = $1 ORDER BY client_id";
+        let ids: Vec<Id<ClientId>> = q(sql).bind(instance).all(&mut self.read().await?).await?;
+        Ok(ids.into_iter().map(|id| id.0).collect())
+    }
+
+    /// Where the client has a stack: on two instances while it moves.
+    pub async fn stacks_of(&self, client: &ClientId) -> Result<Vec<ResourceId>> {
+        let sql = "SELECT instance_id AS id FROM stacks WHERE client_id = $1 ORDER BY instance_id";
+        let ids: Vec<Id<ResourceId>> = q(sql).bind(client).all(&mut self.read().await?).await?;
+        Ok(ids.into_iter().map(|id| id.0).collect())
+    }
+
+    pub async fn usage(&self, client: &ClientId) -> Result<Usage> {
+        usage(&mut self.read().await?, client).await
+    }
+}
+
+impl Tx {
+    /// Idempotent by id. Conflicts: `instance` (its cloud id is another row's).
+    pub async fn insert_instance(&mut self, instance: &InstanceRow) -> Result<()> {
+        let sql = "INSERT INTO instances (id, cloud_id, kind, instance_type, capacity, state, front, control, version, \
+            enrolled_at, last_report_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+            ON CONFLICT (id) DO NOTHING";
+        columns(q(sql), instance).bind(instance.created_at).run(&mut self.conn).await?;
+        Ok(())
+    }
+
+    /// Conflicts: `instance` (its cloud id is another row's).
+    pub async fn update_instance(&mut self, instance: &InstanceRow) -> Result<()> {
+        let sql = "UPDATE instances SET cloud_id = $2, kind = $3, instance_type = $4, capacity = $5, state = $6, \
+            front = $7, control = $8, version = $9, enrolled_at = $10, last_report_at = $11 WHERE id = $1";
+        columns(q(sql), instance).run(&mut self.conn).await?;
+        Ok(())
+    }
+
+    /// Locks the row.
+    pub async fn instance(&mut self, id: &ResourceId) -> Result<Option<InstanceRow>> {
+        instance(&mut self.conn, id).await
+    }
+
+    /// Locks the row.
+    pub async fn instance_by_cloud_id(&mut self, id: &InstanceId) -> Result<Option<InstanceRow>> {
+        instance_by_cloud_id(&mut self.conn, id).await
+    }
+
+    /// Gives the client a place on a shared instance, and says on which; the one that it has already, if it
+    /// has one. None: all are full, launch one. No instance ever gets more clients than its capacity.
+    pub async fn place_on_shared(&mut self, client: &ClientId) -> Result<Option<InstanceRow>> {
+        self.conn.take_turn(Turn::Places, "").await?;
+        let sql = select_instance!(
+            "JOIN stacks had ON had.instance_id = t.id \
+             WHERE had.client_id = $1 AND t.kind = 'shared' AND t.state IN ('ready', 'draining')"
+        );
+        if let Some(has) = q(sql).bind(client).one(&mut self.conn).await? {
+            return Ok(Some(has));
+        }
+        let sql = select_instance!("WHERE t.kind = 'shared' AND t.state = 'ready' ORDER BY t.id");
+        let open: Vec<InstanceRow> = q(sql).locking(&self.conn).all(&mut self.conn).await?;
+        let rooms: Vec<Room> = open.iter().filter_map(room).collect();
+        let Placement::On(chosen) = place(&rooms) else { return Ok(None) };
+        let Some(mut chosen) = open.into_iter().find(|row| row.cloud_id.as_ref() == Some(&chosen)) else {
+            return Ok(None);
+        };
+        insert_stack(&mut self.conn, client, &chosen.id).await?;
+        chosen.clients += 1;
+        self.touch(client.as_str());
+        Ok(Some(chosen))
+    }
+
+    /// The client has a stack there now. Twice is as good as once.
+    pub async fn add_stack(&mut self, client: &ClientId, instance: &ResourceId) -> Result<()> {
+        self.conn.take_turn(Turn::Places, "").await?;
+        self.touch(client.as_str());
+        insert_stack(&mut self.conn, client, instance).await
+    }
+
+    pub async fn remove_stack(&mut self, client: &ClientId, instance: &ResourceId) -> Result<()> {
+        let sql = "DELETE FROM stacks WHERE client_id = $1 AND instance_id = $2";
+        q(sql).bind(client).bind(instance).run(&mut self.conn).await?;
+        self.touch(client.as_str());
+        Ok(())
+    }
+
+    /// Keeps what an agent counted since it started.
+    pub async fn record_usage(
+        &mut self,
+        client: &ClientId,
+        instance: &ResourceId,
+        counters: &Counters,
+        now: Time,
+    ) -> Result<()> {
+        // A counter below the last one began anew, so all of it is to be added.
+        let sql = "INSERT INTO usages (client_id, instance_id, storage_bytes, files, requests, traffic_bytes, \
+            last_requests, last_traffic, reported_at) VALUES ($1, $2, $3, $4, $5, $6, $5, $6, $7) \
+            ON CONFLICT (client_id, instance_id) DO UPDATE SET \
+            storage_bytes = excluded.storage_bytes, files = excluded.files, reported_at = excluded.reported_at, \
+            requests = usages.requests + excluded.last_requests - CASE \
+                WHEN excluded.last_requests < usages.last_requests THEN 0 ELSE usages.last_requests END, \
+            traffic_bytes = usages.traffic_bytes + excluded.last_traffic - CASE \
+                WHEN excluded.last_traffic < usages.last_traffic THEN 0 ELSE usages.last_traffic END, \
+            last_requests = excluded.last_requests, last_traffic = excluded.last_traffic";
+        q(sql)
+            .bind(client)
+            .bind(instance)
+            .bind(counters.storage_bytes)
+            .bind(counters.files)
+            .bind(counters.requests)
+            .bind(counters.traffic_bytes)
+            .bind(now)
+            .run(&mut self.conn)
+            .await?;
+        self.touch(client.as_str());
+        Ok(())
+    }
+}
+
+fn room(row: &InstanceRow) -> Option<Room> {
+    let instance = row.cloud_id.clone()?;
+    Some(Room { instance, clients: row.clients, capacity: row.capacity, open: row.state == InstancePhase::Ready })
+}
+
+async fn insert_stack(conn: &mut Conn, client: &ClientId, instance: &ResourceId) -> Result<()> {
+    let sql =
+        "INSERT INTO stacks (client_id, instance_id) VALUES ($1, $2) ON CONFLICT (client_id, instance_id) DO NOTHING";
+    q(sql).bind(client).bind(instance).run(conn).await?;
+    Ok(())
+}

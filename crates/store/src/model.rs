@@ -1,0 +1,339 @@
+//! What the store keeps, as plain values. Times are [`Time`]; sizes are bytes; what is `Option` may be unknown yet.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+use stackpro_domain::lifecycle::{Life, State};
+use stackpro_domain::manifest::Certificate;
+use stackpro_domain::plan::Interval;
+use stackpro_domain::{ClientId, InstanceId, MemberId, ResourceId, Time};
+use stackpro_flow::{Flow, Step};
+
+/// A closed set of words, spelled alike in Rust, in the database and in JSON.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum $name {
+            $($(#[$variant_doc])* #[serde(rename = $word)] $variant),+
+        }
+
+        impl $name {
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word),+
+                }
+            }
+
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|word| word.as_str() == text)
+            }
+        }
+    };
+}
+
+words!(
+    /// Whether a client's stack is up: a state of its own, beside where the client stands in its life.
+    StackPhase {
+        Provisioning = "provisioning",
+        Ready = "ready",
+        Migrating = "migrating",
+        Suspending = "suspending",
+        Suspended = "suspended",
+        Failed = "failed",
+        Deleting = "deleting",
+        Deleted = "deleted",
+    }
+);
+
+words!(
+    /// Many trials on one instance, or one paying client alone.
+    HostKind { Shared = "shared", Dedicated = "dedicated" }
+);
+
+words!(
+    /// What a person may do. An operator runs StackPro and belongs to no client.
+    Role { Owner = "owner", Admin = "admin", Member = "member", Operator = "operator" }
+);
+
+words!(
+    /// What a one-time token allows.
+    Purpose {
+        VerifyEmail = "verify_email",
+        SetPassword = "set_password",
+        MakeOperator = "make_operator",
+        Enrol = "enrol",
+    }
+);
+
+words!(
+    /// Where an instance stands.
+    InstancePhase {
+        Launching = "launching",
+        Ready = "ready",
+        /// Takes no new client.
+        Draining = "draining",
+        Released = "released",
+    }
+);
+
+words!(
+    /// What can cost or leak.
+    ResourceKind { Instance = "instance", Bucket = "bucket", Record = "record", MailIdentity = "mail_identity" }
+);
+
+words!(
+    /// Where a resource stands. Its row is committed as intended before the cloud is asked for it.
+    ResourceState { Intended = "intended", Created = "created", Deleting = "deleting", Deleted = "deleted" }
+);
+
+words!(
+    /// Where a mail stands.
+    MailState { Queued = "queued", Sent = "sent", Failed = "failed" }
+);
+
+words!(
+    /// Where an event of the till stands.
+    TillEventState {
+        Received = "received",
+        Handled = "handled",
+        /// Of a kind that means nothing to us.
+        Ignored = "ignored",
+        /// Could not be handled, and waits for a person.
+        Parked = "parked",
+    }
+);
+
+/// The company that buys.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Client {
+    pub id: ClientId,
+    pub company: String,
+    /// The id of a plan: what they want to buy while on trial, what they have bought afterwards.
+    pub plan: String,
+    pub interval: Option<Interval>,
+    pub life: Life,
+    pub stack: StackPhase,
+    pub hosting: Option<Hosting>,
+    /// Where their site is: `acme-law-7f3k.stackpro.localhost`.
+    pub host: String,
+    /// The till's ids.
+    pub customer_id: Option<String>,
+    pub subscription_id: Option<String>,
+    /// Of their last migration.
+    pub certificate: Option<Certificate>,
+    /// Counts changes of the file portal's password.
+    pub portal_rotation: i64,
+    pub created_at: Time,
+}
+
+/// The instance from which a client is served. Only `instance_id` is written; the rest is the instance's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosting {
+    pub instance_id: ResourceId,
+    pub cloud_id: Option<InstanceId>,
+    pub kind: HostKind,
+}
+
+/// A person of a client, or an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub id: MemberId,
+    /// None for an operator.
+    pub client_id: Option<ClientId>,
+    /// As [`stackpro_domain::names::email`] returns it: no two members have the same.
+    pub email: String,
+    pub first_name: String,
+    pub last_name: String,
+    pub role: Role,
+    /// argon2id, in PHC format; none until they have chosen one.
+    pub password_hash: Option<String>,
+    pub email_verified_at: Option<Time>,
+    pub created_at: Time,
+}
+
+/// A logged-in browser. Of the refresh tokens only SHA-256 hashes are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub id: String,
+    pub member_id: MemberId,
+    pub refresh_hash: String,
+    /// What the last rotation replaced.
+    pub previous_hash: Option<String>,
+    pub rotated_at: Time,
+    pub expires_at: Time,
+    pub created_at: Time,
+}
+
+/// A machine that runs stacks. Its id is that of its row in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceRow {
+    pub id: ResourceId,
+    pub cloud_id: Option<InstanceId>,
+    pub kind: HostKind,
+    pub instance_type: String,
+    /// How many clients it may have.
+    pub capacity: u32,
+    pub state: InstancePhase,
+    pub front: Option<SocketAddr>,
+    pub control: Option<SocketAddr>,
+    pub version: Option<String>,
+    pub enrolled_at: Option<Time>,
+    pub last_report_at: Option<Time>,
+    pub created_at: Time,
+    /// How many clients have a stack there now; counted, never written.
+    pub clients: u32,
+}
+
+/// A row of the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resource {
+    pub id: ResourceId,
+    pub kind: ResourceKind,
+    /// Its deterministic name, or the token with which it is launched.
+    pub name: String,
+    pub cloud_id: Option<String>,
+    /// None for what is shared.
+    pub client_id: Option<ClientId>,
+    pub state: ResourceState,
+    pub created_at: Time,
+    pub deleted_at: Option<Time>,
+}
+
+/// What a client uses. Storage and files are those of where it is served from; requests and traffic are
+/// totals over all instances it ever ran on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Usage {
+    pub storage_bytes: u64,
+    pub files: u64,
+    pub requests: u64,
+    pub traffic_bytes: u64,
+    pub reported_at: Option<Time>,
+}
+
+/// What an agent counted for one stack. A counter that became smaller began anew.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub storage_bytes: u64,
+    pub files: u64,
+    pub requests: u64,
+    pub traffic_bytes: u64,
+}
+
+/// A mail that is to be sent, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutMail {
+    pub id: String,
+    pub client_id: Option<ClientId>,
+    /// `welcome`, `trial_ends_in_3`.
+    pub kind: String,
+    pub to: String,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+    pub state: MailState,
+    pub attempts: u32,
+    pub error: Option<String>,
+    pub created_at: Time,
+    pub sent_at: Option<Time>,
+}
+
+/// An event of the till, as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TillEvent {
+    /// The till's own id.
+    pub id: String,
+    pub kind: String,
+    pub payload: String,
+    pub state: TillEventState,
+    pub attempts: u32,
+    pub error: Option<String>,
+    pub received_at: Time,
+    pub handled_at: Option<Time>,
+}
+
+/// What a visitor wrote in the contact form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    pub id: String,
+    pub name: String,
+    pub email: String,
+    pub message: String,
+    pub created_at: Time,
+}
+
+/// Who did what, when.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRow {
+    pub at: Time,
+    /// A member's id, or `system`.
+    pub actor: String,
+    pub action: String,
+    pub client_id: Option<ClientId>,
+    pub detail: String,
+}
+
+/// A flow with its steps in their order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Timeline {
+    pub flow: Flow,
+    pub steps: Vec<Step>,
+}
+
+/// What a list of clients shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSummary {
+    pub id: ClientId,
+    pub company: String,
+    pub host: String,
+    pub plan: String,
+    pub state: State,
+    pub stack: StackPhase,
+    pub hosting: Option<HostKind>,
+    pub owner_email: Option<String>,
+    /// When its life moves next by itself.
+    pub next_at: Option<Time>,
+    pub created_at: Time,
+}
+
+/// All that a client's dashboard shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DashboardRow {
+    pub member: Member,
+    pub client: Client,
+    /// Of its newest flow.
+    pub timeline: Option<Timeline>,
+    pub usage: Usage,
+    pub members: u32,
+    /// Mails of theirs since this month began.
+    pub emails: u32,
+}
+
+/// Some rows, and where the next ones begin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page<T> {
+    pub rows: Vec<T>,
+    /// To be given as `after`; none when there are no more.
+    pub next: Option<String>,
+}
+
+/// Which clients a list shows; the default is all.
+#[derive(Clone, Debug, Default)]
+pub struct ClientFilter {
+    pub state: Option<State>,
+    /// Part of the company's name, of the id or of a member's address; upper and lower case are the same.
+    pub search: Option<String>,
+    /// Only those with a parked flow.
+    pub attention: bool,
+}
+
+/// Which resources a list shows; the default is all.
+#[derive(Clone, Debug, Default)]
+pub struct ResourceFilter {
+    pub client: Option<ClientId>,
+    pub state: Option<ResourceState>,
+    pub kind: Option<ResourceKind>,
+}

@@ -1,0 +1,107 @@
+//! Events of the till: kept by their id in the transaction that answers for them, handled later.
+
+use stackpro_domain::Time;
+
+use crate::error::Result;
+use crate::model::{TillEvent, TillEventState};
+use crate::query::{Record, Row, q, values};
+use crate::{Store, Tx};
+
+impl Record for TillEvent {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
+            id: row.text("id")?,
+            kind: row.text("kind")?,
+            payload: row.text("payload")?,
+            state: row.word("state", TillEventState::parse)?,
+            attempts: row.count("attempts")?,
+            error: row.get("error")?,
+            received_at: row.time("received_at")?,
+            handled_at: row.maybe_time("handled_at")?,
+        })
+    }
+}
+
+struct New(String);
+
+impl Record for New {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        row.text("id").map(Self)
+    }
+}
+
+pub(crate) const DUE: &str = "SELECT * FROM till_events WHERE next_at <= $1 ORDER BY next_at, id LIMIT $2";
+/// How many events one statement inserts at most: far below any limit on arguments.
+const CHUNK: usize = 500;
+
+impl Store {
+    /// Events to handle now, the longest due first. `now_ms`: milliseconds of the business's clock.
+    pub async fn till_events_due(&self, now_ms: i64, limit: u32) -> Result<Vec<TillEvent>> {
+        q(DUE).bind(now_ms).bind(limit).all(&mut self.read().await?).await
+    }
+
+    pub async fn till_event(&self, id: &str) -> Result<Option<TillEvent>> {
+        q("SELECT * FROM till_events WHERE id = $1").bind(id).one(&mut self.read().await?).await
+    }
+}
+
+impl Tx {
+    /// False: it is known already, and nothing changed. A received one is due from its `received_at`.
+    pub async fn insert_till_event(&mut self, event: &TillEvent) -> Result<bool> {
+        Ok(self.insert_till_events(std::slice::from_ref(event)).await?.pop().unwrap_or(false))
+    }
+
+    /// The same for many at once; the answers are in the order of `events`.
+    pub async fn insert_till_events(&mut self, events: &[TillEvent]) -> Result<Vec<bool>> {
+        let mut fresh = Vec::with_capacity(events.len());
+        for chunk in events.chunks(CHUNK) {
+            let head = "INSERT INTO till_events (id, kind, payload, state, attempts, error, next_at, received_at, \
+                handled_at) VALUES";
+            let tail = " ON CONFLICT (id) DO NOTHING RETURNING id";
+            let insert = chunk.iter().fold(values(head, 9, chunk.len(), tail), |insert, event| {
+                let due = (event.state == TillEventState::Received).then_some(event.received_at);
+                insert
+                    .bind(&event.id)
+                    .bind(&event.kind)
+                    .bind(&event.payload)
+                    .bind(event.state.as_str())
+                    .bind(event.attempts)
+                    .bind(&event.error)
+                    .bind(due)
+                    .bind(event.received_at)
+                    .bind(event.handled_at)
+            });
+            let mut new: Vec<New> = insert.all(&mut self.conn).await?;
+            // The same event twice in one group is new once.
+            fresh.extend(chunk.iter().map(|event| {
+                let at = new.iter().position(|new| new.0 == event.id);
+                at.map(|at| new.swap_remove(at)).is_some()
+            }));
+        }
+        self.committed.till_event |= fresh.contains(&true);
+        Ok(fresh)
+    }
+
+    /// How handling it ended. `Received` with an error: to be tried again at `next_at`.
+    pub async fn till_event_handled(
+        &mut self,
+        id: &str,
+        state: TillEventState,
+        now: Time,
+        error: Option<&str>,
+        next_at: Option<Time>,
+    ) -> Result<()> {
+        let sql = "UPDATE till_events SET state = $2, handled_at = $3, error = $4, next_at = $5, \
+            attempts = attempts + 1 WHERE id = $1";
+        let again = state == TillEventState::Received;
+        q(sql)
+            .bind(id)
+            .bind(state.as_str())
+            .bind((!again).then_some(now))
+            .bind(error)
+            .bind(next_at.filter(|_| again))
+            .run(&mut self.conn)
+            .await?;
+        Ok(())
+    }
+}
