@@ -17,6 +17,7 @@ use stackpro_domain::InstanceId;
 use crate::{Cloud, CloudError};
 
 mod buckets;
+mod check;
 mod clock;
 mod dns;
 mod faults;
@@ -27,6 +28,7 @@ mod nameserver;
 mod ports;
 mod process;
 
+pub use check::Check;
 pub use clock::LocalClock;
 pub use faults::{Fault, FaultSettings, Faults};
 pub use mail::{Delivered, MailPage, Mailbox};
@@ -170,7 +172,7 @@ impl LocalCloud {
     }
 
     /// Where a host name leads, for the edge: without async, mostly from memory, at most 200 ms behind what
-    /// another process changed. The name may be anything; it is compared in lower case.
+    /// another process changed. The name may be anything; it leads somewhere only in lower case.
     pub fn lookup(&self, name: &str) -> Option<SocketAddr> {
         self.records.lookup(name)
     }
@@ -188,7 +190,7 @@ impl LocalCloud {
     /// What a server does at its start: stopped instances start, half terminated ones go, and all learn
     /// where the server is. Returns what could not be done; the rest was.
     pub async fn start_all(&self) -> Vec<(InstanceId, CloudError)> {
-        self.for_all("compute.start", |fleet, id| fleet.recover(id)).await
+        self.for_all("compute.start", Fleet::recover).await
     }
 
     /// Ends all processes, and removes nothing.

@@ -1,0 +1,88 @@
+//! What `doctor` asks of the local cloud.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use hickory_proto::op::{Message, Query};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::{LocalCloud, files, ports};
+use crate::InstanceState;
+
+/// What was looked at, and what was found: well, or what is wrong with it.
+pub type Check = (&'static str, Result<String, String>);
+
+impl LocalCloud {
+    /// Changes nothing. Blocks for at most a second.
+    pub fn check(&self, dns_port: u16) -> Vec<Check> {
+        let checks: [(&'static str, io::Result<String>); 6] = [
+            ("data folder", self.check_folder()),
+            ("agent program", self.check_program()),
+            ("clock", Ok(format!("{} s ahead of the system's", self.clock.offset() / 1000))),
+            ("instance ports", ports::choose(&[]).map(|[first, _]| format!("free from {} on", first.port()))),
+            ("name server's port", self.check_dns(dns_port)),
+            ("instances", self.check_instances()),
+        ];
+        checks.into_iter().map(|(name, found)| (name, found.map_err(|error| error.to_string()))).collect()
+    }
+
+    fn check_folder(&self) -> io::Result<String> {
+        let probe = files::hidden(&self.folder, "new");
+        fs::write(&probe, "writable?")?;
+        fs::remove_file(&probe)?;
+        Ok(format!("{} can be written to", self.folder.display()))
+    }
+
+    fn check_program(&self) -> io::Result<String> {
+        let path = &self.fleet.program.path;
+        let metadata = fs::metadata(path)?;
+        if metadata.is_file() && metadata.permissions().mode() & 0o111 != 0 {
+            Ok(path.display().to_string())
+        } else {
+            Err(io::Error::other(format!("{} is not a program", path.display())))
+        }
+    }
+
+    /// Free, or held by a name server for our zone, which then is ours.
+    fn check_dns(&self, port: u16) -> io::Result<String> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let bound = UdpSocket::bind(address).and_then(|udp| TcpListener::bind(udp.local_addr()?));
+        match bound {
+            Ok(_) => Ok(format!("{address} is free")),
+            Err(_) if answers_for(&self.records.zone, address).unwrap_or(false) => {
+                Ok(format!("a running server answers for {} on {address}", self.records.zone))
+            }
+            Err(error) => Err(io::Error::new(error.kind(), format!("{address}: {error}"))),
+        }
+    }
+
+    fn check_instances(&self) -> io::Result<String> {
+        let half = self.fleet.ids()?.into_iter().filter(|id| self.fleet.tombstone(id).exists());
+        let half: Vec<String> = half.map(String::from).collect();
+        if !half.is_empty() {
+            let what = "half terminated, which a start of the server finishes";
+            return Err(io::Error::other(format!("{what}: {}", half.join(", "))));
+        }
+        let states: Vec<_> = self.fleet.list()?.into_iter().map(|instance| instance.state).collect();
+        let count = |state| states.iter().filter(|other| **other == state).count();
+        let (running, stopped) = (count(InstanceState::Running), count(InstanceState::Stopped));
+        Ok(format!("{running} running, {stopped} stopped (the server starts them)"))
+    }
+}
+
+fn answers_for(zone: &str, server: SocketAddr) -> io::Result<bool> {
+    let name = Name::from_str(&format!("{zone}.")).map_err(io::Error::other)?;
+    let mut question = Message::query();
+    question.add_query(Query::query(name, RecordType::SOA));
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
+    socket.send_to(&question.to_vec().map_err(io::Error::other)?, server)?;
+    let mut buffer = [0; 1500];
+    let (length, from) = socket.recv_from(&mut buffer)?;
+    let answer = Message::from_vec(&buffer[..length]).map_err(io::Error::other)?;
+    Ok(from == server && answer.metadata.authoritative && !answer.answers.is_empty())
+}
