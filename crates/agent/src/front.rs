@@ -1,0 +1,157 @@
+//! The front door: finds the stack that a host name leads to, passes its gate, and has it answer.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::response::Response;
+use axum::serve::ListenerExt;
+use bytes::{Buf, Bytes};
+use http_body_util::BodyExt;
+use stackpro_domain::names;
+use tokio::net::TcpListener;
+
+use crate::agent::Agent;
+use crate::gate::Writing;
+use crate::site::{self, Visit, pages};
+use crate::stack::{Pass, Stack};
+use crate::{proxy, secret};
+
+/// Serves the door until the agent stops.
+pub(crate) async fn serve(agent: &Arc<Agent>, listener: TcpListener) {
+    let door = Router::new()
+        .fallback(handle)
+        .layer(DefaultBodyLimit::disable())
+        .with_state(Arc::clone(agent))
+        .into_make_service_with_connect_info::<SocketAddr>();
+    let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
+    let stop = agent.stop.clone().cancelled_owned();
+    if let Err(error) = axum::serve(listener, door).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the front door closed");
+    }
+}
+
+async fn handle(
+    State(agent): State<Arc<Agent>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
+    let Some(stack) = host(&request).and_then(|host| agent.stack_by_host(&host)) else {
+        return pages::nobody_home();
+    };
+    let pass = request.headers().get(proxy::PASS).and_then(|pass| pass.to_str().ok());
+    let passed = stack.pass(site::is_write(&request), pass).await;
+    if matches!(passed, Pass::Absent) {
+        return pages::nobody_home();
+    }
+    stack.meter.request();
+    let request = request.map(|body| metered(body, &stack, None));
+    let mut writing = None;
+    let response = match passed {
+        Pass::Serve(guard) => {
+            writing = guard;
+            let visit = Visit { address: address(request.headers(), peer.ip()), now: agent.clock.now() };
+            site::handle(&stack, &visit, request).await
+        }
+        Pass::Forward(to) => proxy::forward(request, to.front, &to.secret, peer.ip()).await,
+        Pass::Suspended => pages::suspended(&stack.spec()),
+        Pass::Absent => pages::nobody_home(),
+    };
+    // The guard goes with the body: WebDAV may still be deleting while its answer streams.
+    response.map(|body| metered(body, &stack, writing))
+}
+
+/// The one host that a request names; `None` for none, several or nonsense.
+fn host(request: &Request) -> Option<String> {
+    let mut named = request.headers().get_all("host").iter();
+    let host = named.next()?.to_str().ok()?;
+    if named.next().is_some() {
+        return None;
+    }
+    names::host(host)
+}
+
+/// Who asks, as a limiter sees it: on loopback a router of ours stands between, and says for whom.
+fn address(headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    if !peer.is_loopback() {
+        return peer;
+    }
+    let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
+    let last = forwarded.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next());
+    last.and_then(|address| address.trim().parse().ok()).unwrap_or(peer)
+}
+
+/// A body whose bytes are counted for its stack; `writing` lives as long as it does.
+fn metered(body: Body, stack: &Arc<Stack>, writing: Option<Writing>) -> Body {
+    if body.is_end_stream() {
+        return body;
+    }
+    let stack = Arc::clone(stack);
+    Body::new(body.map_frame(move |frame| {
+        let _ = &writing;
+        frame.map_data(|bytes: Bytes| {
+            stack.meter.traffic(bytes.remaining() as u64);
+            bytes
+        })
+    }))
+}
+
+/// Whether a browser says that a form was sent from a page of this very host: its `Origin` (RFC 6454), or
+/// where that is missing `Sec-Fetch-Site`.
+pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    match (text("origin"), text("host")) {
+        (Some(origin), Some(host)) => origin
+            .split_once("://")
+            .is_some_and(|(_, from)| secret::same(&from.to_ascii_lowercase(), &host.to_ascii_lowercase())),
+        _ => text("sec-fetch-site") == Some("same-origin"),
+    }
+}
+
+/// An answer to a method that a place does not know.
+pub(crate) fn method_not_allowed(allow: &'static str) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response.headers_mut().insert("allow", axum::http::HeaderValue::from_static(allow));
+    response
+}
+
+pub(crate) fn is_read(method: &Method) -> bool {
+    matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PROPFIND" | "UNLOCK")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        pairs.collect::<Vec<(axum::http::HeaderName, axum::http::HeaderValue)>>().into_iter().collect()
+    }
+
+    #[test]
+    fn only_a_page_of_the_same_host_may_send_forms() {
+        let host = ("host", "acme.example:8080");
+        assert!(is_same_origin(&headers(&[host, ("origin", "http://acme.example:8080")])));
+        assert!(is_same_origin(&headers(&[host, ("origin", "https://ACME.example:8080")])));
+        assert!(is_same_origin(&headers(&[host, ("sec-fetch-site", "same-origin")])));
+        for foreign in ["http://acme.example", "http://evil.example:8080", "null", "", "http://acme.example:8080.evil"]
+        {
+            assert!(!is_same_origin(&headers(&[host, ("origin", foreign)])), "{foreign}");
+        }
+        assert!(!is_same_origin(&headers(&[host])));
+        assert!(!is_same_origin(&headers(&[host, ("sec-fetch-site", "same-site")])));
+    }
+
+    #[test]
+    fn a_router_on_loopback_says_for_whom_it_asks() {
+        let forwarded = headers(&[("x-forwarded-for", "1.1.1.1, 10.0.0.9")]);
+        let (loopback, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
+        assert_eq!(address(&forwarded, loopback), IpAddr::from([10, 0, 0, 9]));
+        assert_eq!(address(&forwarded, far), far);
+        assert_eq!(address(&headers(&[("x-forwarded-for", "junk")]), loopback), loopback);
+    }
+}

@@ -1,0 +1,13 @@
+//! How a stack goes from one instance to another while it serves, from agent to agent.
+//!
+//! The destination does the work ([`destination`]): it copies everything, then in rounds what changed
+//! meanwhile, and checks what it wrote by reading it again. When it is told to cut over it asks the source to
+//! hold writes, copies and checks the little rest, and asks for the commit. The source ([`source`]) is the
+//! judge: it writes the commit down before it says so, and from then on forwards. Whatever dies, and
+//! whenever: before that write the source serves, after it the destination does, and both find out by asking
+//! the source. [`transfer`] is what they say to each other.
+
+mod copy;
+pub(crate) mod destination;
+pub(crate) mod source;
+pub(crate) mod transfer;

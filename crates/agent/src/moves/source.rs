@@ -1,0 +1,202 @@
+//! The source of a move: who may copy, and whether the stack has moved.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use stackpro_domain::Time;
+use stackpro_domain::manifest::Certificate;
+use stackpro_protocol::agent::{AbortAnswer, Ticket};
+
+use super::transfer::{CommitRequest, Held};
+use crate::stack::Stack;
+use crate::{blocking, disk, secret};
+
+/// The longest hold that is granted, whatever is asked for.
+const LONGEST_HOLD: Duration = Duration::from_secs(30);
+/// Characters of a job's id.
+const JOB_ID: usize = 100;
+
+/// What is known of moves away from here. On the disk before anyone is told of it.
+pub(crate) struct Outgoing {
+    file: PathBuf,
+    record: Mutex<Record>,
+}
+
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Record {
+    tickets: Vec<JobTicket>,
+    /// Jobs that are refused for ever.
+    aborted: Vec<String>,
+    committed: Option<Committed>,
+    #[serde(skip)]
+    forwarding: Option<Arc<Committed>>,
+    /// The hold that runs, and its job.
+    #[serde(skip)]
+    hold: Option<(String, u64)>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JobTicket {
+    job_id: String,
+    secret: String,
+}
+
+/// A move that happened: where the stack is now, and the proof.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Committed {
+    pub job_id: String,
+    pub front: SocketAddr,
+    /// With which forwarded requests are let in there.
+    pub secret: String,
+    pub certificate: Certificate,
+}
+
+/// Why a move does not go on now. The stack serves.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotNow {
+    #[error("a write takes too long, or another hold runs")]
+    Busy,
+    #[error("the files are not all read yet")]
+    NotReady,
+    #[error("the hold is over")]
+    HoldOver,
+    #[error("the move was given up, or another one happened")]
+    Refused,
+    #[error("the copy differs from its source")]
+    Differs,
+    #[error("the disk refused: {0}")]
+    Disk(#[from] io::Error),
+}
+
+impl Outgoing {
+    pub(crate) fn open(file: PathBuf) -> io::Result<Self> {
+        let mut record: Record = disk::read_json(&file)?.unwrap_or_default();
+        record.forwarding = record.committed.clone().map(Arc::new);
+        Ok(Self { file, record: Mutex::new(record) })
+    }
+
+    pub(crate) fn committed(&self) -> Option<Arc<Committed>> {
+        self.record().forwarding.clone()
+    }
+
+    /// The ticket of a job, the same each time; `None` when the job was given up.
+    pub(crate) fn ticket(&self, job_id: &str) -> io::Result<Option<Ticket>> {
+        let mut record = self.record();
+        if job_id.is_empty() || job_id.len() > JOB_ID || record.aborted.iter().any(|job| job == job_id) {
+            return Ok(None);
+        }
+        if let Some(ticket) = record.tickets.iter().find(|ticket| ticket.job_id == job_id) {
+            return Ok(Some(Ticket { secret: ticket.secret.clone() }));
+        }
+        let secret = secret::random();
+        let mut next = record.clone();
+        next.tickets.push(JobTicket { job_id: job_id.to_owned(), secret: secret.clone() });
+        self.keep(&mut record, next)?;
+        Ok(Some(Ticket { secret }))
+    }
+
+    /// Whether this secret opens the data to this job.
+    pub(crate) fn admits(&self, job_id: &str, secret: &str) -> bool {
+        self.record().tickets.iter().any(|ticket| ticket.job_id == job_id && secret::same(&ticket.secret, secret))
+    }
+
+    fn keep(&self, record: &mut Record, next: Record) -> io::Result<()> {
+        disk::write_json(&self.file, &next)?;
+        *record = next;
+        Ok(())
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives a job up for ever, unless it happened. Blocks.
+pub(crate) fn abort(stack: &Stack, job_id: &str) -> io::Result<AbortAnswer> {
+    let mut record = stack.outgoing.record();
+    if record.committed.as_ref().is_some_and(|committed| committed.job_id == job_id) {
+        return Ok(AbortAnswer::Committed);
+    }
+    let mut next = record.clone();
+    if !next.aborted.iter().any(|job| job == job_id) {
+        next.aborted.push(job_id.to_owned());
+    }
+    next.tickets.retain(|ticket| ticket.job_id != job_id);
+    let hold = next.hold.take_if(|(job, _)| job == job_id);
+    stack.outgoing.keep(&mut record, next)?;
+    if let Some((_, hold)) = hold {
+        stack.gate.release(hold);
+    }
+    Ok(AbortAnswer::Aborted)
+}
+
+/// Holds writes for a job, and says where exactly the stack stands.
+pub(super) async fn hold(stack: &Stack, job_id: &str, longest: Duration) -> Result<Held, NotNow> {
+    let hold = stack.gate.hold(longest.min(LONGEST_HOLD)).await.ok_or(NotNow::Busy)?;
+    let Some((cursor, sums)) = stack.tree.now() else {
+        stack.gate.release(hold.id);
+        return Err(NotNow::NotReady);
+    };
+    {
+        let mut record = stack.outgoing.record();
+        // Given up while the writes drained.
+        if !record.tickets.iter().any(|ticket| ticket.job_id == job_id) {
+            stack.gate.release(hold.id);
+            return Err(NotNow::Refused);
+        }
+        record.hold = Some((job_id.to_owned(), hold.id));
+    }
+    Ok(Held { hold_id: hold.id, cursor, sums, sessions: stack.sessions.export() })
+}
+
+/// Decides that the stack has moved, and writes that down before anyone hears it. Said again after that it
+/// gives the same certificate.
+pub(super) async fn commit(
+    stack: &Arc<Stack>,
+    job: String,
+    ask: CommitRequest,
+    now: Time,
+) -> Result<Certificate, NotNow> {
+    let stack = Arc::clone(stack);
+    // Not to be cut short by a caller that goes away: what was decided has to be acted on.
+    blocking(move || decide(&stack, &job, ask, now)).await?
+}
+
+fn decide(stack: &Stack, job_id: &str, ask: CommitRequest, now: Time) -> Result<Certificate, NotNow> {
+    let mut record = stack.outgoing.record();
+    if let Some(committed) = &record.committed {
+        return if committed.job_id == job_id { Ok(committed.certificate.clone()) } else { Err(NotNow::Refused) };
+    }
+    let ticket = record.tickets.iter().find(|ticket| ticket.job_id == job_id).ok_or(NotNow::Refused)?;
+    let secret = ticket.secret.clone();
+    let decision = stack.gate.decide(ask.hold_id).ok_or(NotNow::HoldOver)?;
+    let (_, sums) = stack.tree.now().ok_or(NotNow::NotReady)?;
+    if sums != ask.copy {
+        return Err(NotNow::Differs);
+    }
+    let certificate = Certificate {
+        files: sums.files,
+        bytes: sums.bytes,
+        source_hash: sums.hash,
+        copy_hash: ask.copy.hash,
+        rounds: ask.rounds,
+        held_files: ask.held_files,
+        held_ms: decision.hold.since.elapsed().as_millis() as u64,
+        committed_at: now,
+    };
+    let committed = Committed { job_id: job_id.to_owned(), front: ask.front, secret, certificate: certificate.clone() };
+    let mut next = record.clone();
+    next.forwarding = Some(Arc::new(committed.clone()));
+    next.committed = Some(committed);
+    next.hold = None;
+    stack.outgoing.keep(&mut record, next)?;
+    decision.moved();
+    Ok(certificate)
+}

@@ -1,0 +1,138 @@
+//! Forwarding: a request that arrives where a stack no longer is goes on to where it is, streamed.
+//!
+//! One connection per request. A pooled one may be closed by the other side at the moment of a write,
+//! which then could neither be repeated nor be known to have failed.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::Response;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::site::pages;
+
+/// Says to the destination of a move that its source, or its own probe, asks: the secret of the ticket.
+pub(crate) const PASS: &str = "x-stackpro-pass";
+/// How long a destination that does not answer (its agent restarts) is tried again.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Headers that concern one connection only (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+#[derive(Debug, thiserror::Error)]
+enum ForwardError {
+    #[error("cannot connect: {0}")]
+    Connect(#[from] io::Error),
+    #[error("{0}")]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Request(#[from] axum::http::Error),
+}
+
+/// Sends a request to another front door and gives back its answer.
+pub(crate) async fn forward(request: Request, to: SocketAddr, pass: &str, peer: IpAddr) -> Response {
+    match try_forward(request, to, pass, peer).await {
+        Ok(response) => response,
+        Err(error) => {
+            tracing::warn!(%error, %to, "a request could not be forwarded");
+            pages::unreachable()
+        }
+    }
+}
+
+async fn try_forward(request: Request, to: SocketAddr, pass: &str, peer: IpAddr) -> Result<Response, ForwardError> {
+    let (mut parts, body) = request.into_parts();
+    remove_hop_by_hop(&mut parts.headers);
+    let before = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
+    let forwarded_for = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
+    parts.headers.insert("x-forwarded-for", HeaderValue::from_str(&forwarded_for).map_err(axum::http::Error::from)?);
+    parts.headers.insert(PASS, HeaderValue::from_str(pass).map_err(axum::http::Error::from)?);
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = path.parse().map_err(axum::http::Error::from)?;
+    let response = send(to, Request::from_parts(parts, body), PATIENCE).await?;
+    Ok(response)
+}
+
+async fn send(to: SocketAddr, request: Request, patience: Duration) -> Result<Response, ForwardError> {
+    let stream = connect(to, patience).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a forwarded connection ended");
+        }
+    });
+    let mut response = sender.send_request(request).await?.map(Body::new);
+    remove_hop_by_hop(response.headers_mut());
+    Ok(response)
+}
+
+async fn connect(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let until = Instant::now() + patience;
+    loop {
+        match TcpStream::connect(to).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until => {
+                sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all("connection")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// The status that another front door answers to `GET path` for `host`; `None` when it does not answer.
+pub(crate) async fn probe(front: SocketAddr, host: &str, path: &str, pass: &str) -> Option<u16> {
+    let request = Request::get(path).header("host", host).header(PASS, pass).body(Body::empty()).ok()?;
+    send(front, request, Duration::ZERO).await.ok().map(|response| response.status().as_u16())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_concerns_one_connection_goes_no_further() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in
+            [("connection", "keep-alive, X-Mine"), ("x-mine", "1"), ("upgrade", "h2c"), ("host", "a.b")]
+        {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["host"]);
+    }
+}

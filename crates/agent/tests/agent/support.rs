@@ -1,0 +1,203 @@
+//! Agents as real processes, the control plane's part in their life, and a client of their front doors.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, Once};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::routing::post;
+use axum::{Json, Router};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use stackpro_domain::limits::Limits;
+use stackpro_protocol::agent::*;
+
+pub(crate) const PASSWORD: &str = "correct-horse-battery-staple";
+pub(crate) const KEY: &str = "0123456789abcdef";
+pub(crate) const PORTAL_KEY: &str = "00112233445566778899aabbccddeeff";
+
+/// Polls until `check` gives something. Panics after 20 seconds.
+pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        if let Some(found) = check().await {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("not within 20 seconds: {what}");
+}
+
+pub(crate) fn http() -> reqwest::Client {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    let none = reqwest::redirect::Policy::none();
+    reqwest::Client::builder().redirect(none).no_proxy().timeout(Duration::from_secs(30)).build().unwrap()
+}
+
+/// What the control plane heard.
+#[derive(Clone, Default)]
+pub(crate) struct Heard {
+    pub(crate) enrolments: Arc<Mutex<Vec<Enrol>>>,
+    pub(crate) reports: Arc<Mutex<Vec<Report>>>,
+}
+
+/// The part of the control plane that agents call.
+pub(crate) async fn control_plane() -> (String, Heard) {
+    let heard = Heard::default();
+    let routes = Router::new()
+        .route("/api/agents/enrol", post(enrol))
+        .route("/api/agents/report", post(report))
+        .with_state(heard.clone());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    (format!("http://{address}"), heard)
+}
+
+async fn enrol(State(heard): State<Heard>, Json(words): Json<Enrol>) -> Json<Enrolled> {
+    heard.enrolments.lock().unwrap().push(words);
+    Json(Enrolled { key: KEY.into() })
+}
+
+async fn report(State(heard): State<Heard>, Json(words): Json<Report>) -> Json<Value> {
+    heard.reports.lock().unwrap().push(words);
+    Json(Value::Null)
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// An agent's folder, and its process while it runs.
+pub(crate) struct TestAgent {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) front: SocketAddr,
+    pub(crate) control: SocketAddr,
+    pub(crate) http: reqwest::Client,
+    process: Mutex<Option<Child>>,
+}
+
+impl TestAgent {
+    /// An enrolled agent.
+    pub(crate) async fn start(server_url: &str) -> Self {
+        let agent = Self::prepare(server_url);
+        agent.launch();
+        agent.enrolled().await;
+        agent
+    }
+
+    pub(crate) fn prepare(server_url: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (front, control) = (free_address(), free_address());
+        let file = AgentFile {
+            instance_id: format!("i-{}", front.port()).parse().unwrap(),
+            server_url: server_url.into(),
+            enrol_token: "one-time".into(),
+            front,
+            control,
+            report_seconds: 1,
+        };
+        std::fs::write(dir.path().join("agent.json"), serde_json::to_vec(&file).unwrap()).unwrap();
+        Self { dir, front, control, http: http(), process: Mutex::new(None) }
+    }
+
+    pub(crate) fn launch(&self) {
+        *self.process.lock().unwrap() = Some(spawn(self.dir.path()));
+    }
+
+    pub(crate) async fn enrolled(&self) {
+        until("the agent is enrolled", async || {
+            let health = self.http.get(format!("http://{}/v1/health", self.control)).send().await.ok()?;
+            health.json::<Health>().await.ok()?.enrolled.then_some(())
+        })
+        .await;
+    }
+
+    pub(crate) fn kill(&self) {
+        let mut child = self.process.lock().unwrap().take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    pub(crate) async fn restart(&self) {
+        self.launch();
+        self.enrolled().await;
+    }
+
+    pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("http://{}{path}", self.control)).bearer_auth(KEY)
+    }
+
+    pub(crate) async fn put_stack(&self, spec: &StackSpec) -> StackStatus {
+        let put = self.ask(Method::PUT, &format!("/v1/stacks/{}", spec.client_id)).json(spec).send().await.unwrap();
+        assert_eq!(put.status(), 200);
+        put.json().await.unwrap()
+    }
+
+    pub(crate) async fn status(&self, spec: &StackSpec) -> StackStatus {
+        let path = format!("/v1/stacks/{}", spec.client_id);
+        self.ask(Method::GET, &path).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// A request at the front door, for a host.
+    pub(crate) fn visit(&self, method: &str, host: &str, path: &str) -> RequestBuilder {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        self.http.request(method, format!("http://{}{path}", self.front)).header("host", host)
+    }
+
+    pub(crate) fn dav(&self, method: &str, spec: &StackSpec, path: &str) -> RequestBuilder {
+        self.visit(method, &spec.hosts[0], path).basic_auth("any", Some(PASSWORD))
+    }
+
+    pub(crate) async fn store(&self, spec: &StackSpec, path: &str, content: impl Into<reqwest::Body>) -> StatusCode {
+        self.dav("PUT", spec, path).body(content).send().await.unwrap().status()
+    }
+
+    pub(crate) fn folder(&self, spec: &StackSpec) -> PathBuf {
+        self.dir.path().join("stacks").join(spec.client_id.as_str())
+    }
+}
+
+impl Drop for TestAgent {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.lock().unwrap().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The agent's process; `cargo test` builds the example that it is.
+pub(crate) fn spawn(dir: &Path) -> Child {
+    let test = std::env::current_exe().unwrap();
+    let program = test.parent().unwrap().parent().unwrap().join("examples/agent");
+    let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new(program).arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+pub(crate) fn spec(client: &str) -> StackSpec {
+    StackSpec {
+        client_id: client.parse().unwrap(),
+        company: format!("{client} <b>& Sons</b>"),
+        recipe: "site".into(),
+        hosts: vec![format!("{client}.stackpro.localhost")],
+        limits: Limits::default(),
+        wanted: Wanted::Serving,
+        portal_password_sha256: sha256(PASSWORD),
+        portal_key: PORTAL_KEY.into(),
+        notice: None,
+        dashboard_url: "http://127.0.0.1:1/dashboard".into(),
+    }
+}
+
+pub(crate) fn sha256(text: &str) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(crate) async fn text(response: Response) -> String {
+    response.text().await.unwrap()
+}
