@@ -46,10 +46,9 @@ impl IntoResponse for ControlError {
     fn into_response(self) -> Response {
         let status = match &self {
             Self::NoStack | Self::NoMove => StatusCode::NOT_FOUND,
-            Self::WrongClient => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Conflict(_) | Self::Spec(SpecError::HostTaken(_)) => StatusCode::CONFLICT,
             Self::Disk(_) | Self::Spec(SpecError::Disk(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Spec(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::WrongClient | Self::Spec(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         if status.is_server_error() {
             tracing::error!(error = %self, "a request at the control door failed");

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// Failures a minute from one address, and of a whole stack. The password itself is beyond guessing.
 const PER_ADDRESS: u32 = 10;
 const PER_STACK: u32 = 200;

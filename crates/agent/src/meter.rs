@@ -23,10 +23,10 @@ pub(crate) struct Counts {
 }
 
 impl Meter {
-    pub(crate) fn open(file: PathBuf) -> io::Result<Self> {
+    pub(crate) fn open(file: PathBuf) -> Self {
         // Counts that cannot be read are no reason not to serve.
         let Counts { requests, traffic_bytes } = disk::read_json(&file).unwrap_or_default().unwrap_or_default();
-        Ok(Self { file, requests: requests.into(), traffic: traffic_bytes.into(), saved: requests.into() })
+        Self { file, requests: requests.into(), traffic: traffic_bytes.into(), saved: requests.into() }
     }
 
     pub(crate) fn request(&self) {

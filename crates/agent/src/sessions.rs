@@ -46,7 +46,7 @@ impl Sessions {
     pub(crate) fn begin(&self, now: Time) -> io::Result<String> {
         let token = secret::random();
         self.change(now, |kept| {
-            kept.sessions.push(Mark { sha256: secret::sha256(&token), ends_at: now.plus(SESSION) })
+            kept.sessions.push(Mark { sha256: secret::sha256(&token), ends_at: now.plus(SESSION) });
         })?;
         Ok(token)
     }

@@ -63,7 +63,7 @@ impl Stack {
             tree: Tree::open(&folder, spec.limits)?,
             gate: Arc::default(),
             sessions: Sessions::open(folder.join("sessions.json"))?,
-            meter: Meter::open(folder.join("counts.json"))?,
+            meter: Meter::open(folder.join("counts.json")),
             attempts: Limiter::default(),
             outgoing: Outgoing::open(folder.join("outgoing.json"))?,
             incoming: Incoming::open(folder.join("incoming.json"))?,

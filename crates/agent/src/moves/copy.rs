@@ -171,7 +171,7 @@ impl Copy {
     async fn read_changes(&mut self) -> Result<(u64, u64)> {
         let mut restarted = false;
         loop {
-            let page: Page = self.source.call("changes", Some(&self.cursor), Duration::from_secs(600)).await?;
+            let page: Page = self.source.call("changes", Some(&self.cursor), Duration::from_mins(10)).await?;
             if page.changes.restart {
                 restarted = true;
                 self.mirror.clear();
@@ -321,7 +321,7 @@ enum Content {
 }
 
 async fn fetch_batch(source: &Source, tree: &Arc<Tree>, paths: Vec<String>) -> Result<()> {
-    let longest = Duration::from_secs(3600);
+    let longest = Duration::from_hours(1);
     let response = source.send("files", Some(&paths), longest).await?;
     let mut stream = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
     let mut together: Vec<Received> = Vec::new();

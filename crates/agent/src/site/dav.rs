@@ -153,7 +153,7 @@ impl DavTree {
     }
 
     /// Runs a change of the tree where it may block.
-    fn change<'a>(&'a self, change: impl FnOnce(&Tree) -> Result<(), TreeError> + Send + 'static) -> FsFuture<'a, ()> {
+    fn change(&self, change: impl FnOnce(&Tree) -> Result<(), TreeError> + Send + 'static) -> FsFuture<'_, ()> {
         let tree = Arc::clone(&self.tree);
         Box::pin(async move {
             let changed = blocking(move || change(&tree)).await;

@@ -367,7 +367,9 @@ mod tests {
             follow(&index, &mut cursor, &mut mirror, limit);
             prop_assert_eq!(mirror.into_values().collect::<Vec<_>>(), index.entries());
             let mut digest = Digest::new();
-            index.entries().iter().for_each(|entry| digest.add(entry));
+            for entry in &index.entries() {
+                digest.add(entry);
+            }
             prop_assert_eq!(index.sums().unwrap().hash, digest.hash());
             prop_assert_eq!(index.bytes(), index.entries().iter().filter_map(|e| e.file.as_ref()).map(|f| f.bytes).sum::<u64>());
         }

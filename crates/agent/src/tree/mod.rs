@@ -144,9 +144,9 @@ impl Tree {
             folder
         };
         if folder {
-            fs::remove_dir_all(trash)?
+            fs::remove_dir_all(trash)?;
         } else {
-            fs::remove_file(trash)?
+            fs::remove_file(trash)?;
         }
         Ok(())
     }

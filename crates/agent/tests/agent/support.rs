@@ -195,7 +195,7 @@ pub(crate) fn spec(client: &str) -> StackSpec {
 
 pub(crate) fn sha256(text: &str) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    sha2::Sha256::digest(text.as_bytes()).iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 pub(crate) async fn text(response: Response) -> String {
