@@ -51,6 +51,16 @@ impl Secrets {
         hex(&self.derive(&["portal-key", client.as_str()]))
     }
 
+    /// The key of the simulated Stripe's API, in the form of Stripe's own.
+    pub fn till_api_key(&self) -> String {
+        format!("sk_test_{}", &hex(&self.derive(&["till-api-key"]))[..32])
+    }
+
+    /// With which the simulated Stripe signs its webhooks.
+    pub fn till_webhook_secret(&self) -> String {
+        format!("whsec_{}", &hex(&self.derive(&["till-webhook"]))[..32])
+    }
+
     /// Each part is preceded by its length, so that no two lists of parts are one message.
     fn derive(&self, parts: &[&str]) -> [u8; 32] {
         let mut mac = keyed(self.master.expose_secret());

@@ -101,11 +101,13 @@ pub trait TimeMachine: Send + Sync {
 pub trait Mailbox: Send + Sync {
     /// Newest first.
     async fn list(&self, limit: usize) -> Result<Vec<Delivered>, String>;
-    async fn get(&self, id: &str) -> Result<Option<Delivered>, String>;
+    async fn get(&self, key: &str) -> Result<Option<Delivered>, String>;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Delivered {
+    /// By which the mailbox finds it again.
+    pub key: String,
     pub at: Time,
     pub message: Message,
 }

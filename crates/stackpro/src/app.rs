@@ -21,6 +21,7 @@ use stackpro_server::world::{Delivered, Mailbox, Rate, Rates, Settings, TimeMach
 use stackpro_store::Store;
 
 use crate::config::Config;
+use crate::serve;
 
 /// Anything that keeps a command from doing its work; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -51,29 +52,32 @@ pub struct Reached {
 }
 
 impl App {
+    /// For a command that works beside a server: at the addresses that it last said.
+    pub async fn beside(config: Config) -> Result<Self> {
+        let stripe = config.stripe_api_base.clone().unwrap_or_else(|| serve::stripe_base(&config));
+        let listen = serve::last_address(&config).unwrap_or(config.listen);
+        Self::open(config, &Reached { listen, stripe }).await
+    }
+
     pub async fn open(config: Config, reached: &Reached) -> Result<Self> {
-        let data = &config.data;
-        let folder = data.join("cloud");
-        std::fs::create_dir_all(&folder).map_err(|e| Fatal::new(&format!("making {}", folder.display()), e))?;
-        let clock = Arc::new(LocalClock::open(&folder).map_err(|e| Fatal::new("opening the clock", e))?);
         let settings = settings(&config, reached.listen);
         let program = std::env::current_exe().map_err(|e| Fatal::new("finding this program", e))?;
-        let cloud = LocalCloud::open(LocalSettings {
-            folder,
-            program,
+        let local = LocalSettings {
             server_url: format!("http://{}", reached.listen),
-            domain: config.client_domain.clone(),
-            faults: faults(&config)?,
-            clock: Arc::clone(&clock),
-        })
-        .map_err(|e| Fatal::new("opening the local cloud", e))?;
+            zone: config.client_domain.clone(),
+            verified_domains: vec![config.client_domain.clone()],
+            faults: config.faults.clone(),
+            ..LocalSettings::new(config.data.join("cloud"), program)
+        };
+        let cloud = LocalCloud::open(local).map_err(|e| Fatal(e.to_string()))?;
+        let clock = cloud.clock();
         let options = stackpro_store::Options::default();
         let store = Store::open(&config.database_url(), options).await;
         let store = store.map_err(|e| Fatal::new("opening the database", e))?;
         let secrets = Secrets::new(master_key(&config)?);
         let world = World {
             agents: Agents::new(secrets.clone()).map_err(|e| Fatal::new("preparing to call agents", e))?,
-            till: till(&config, reached, &settings, &secrets)?,
+            till: till(&config, reached, &secrets)?,
             prober: Prober::new(Some(reached.listen), false).map_err(|e| Fatal::new("preparing to probe", e))?,
             ids: Ids::random(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
@@ -91,13 +95,6 @@ impl App {
             secrets,
         };
         Ok(Self { config, world: Arc::new(world), cloud, clock })
-    }
-}
-
-fn faults(config: &Config) -> Result<stackpro_cloud::local::FaultSettings> {
-    match &config.faults {
-        Some(text) => text.parse().map_err(|e| Fatal::new("reading the setting faults", e)),
-        None => Ok(stackpro_cloud::local::FaultSettings::default()),
     }
 }
 
@@ -163,7 +160,7 @@ fn kept_key(file: &Path) -> io::Result<String> {
     std::fs::read_to_string(file)
 }
 
-fn till(config: &Config, reached: &Reached, settings: &Settings, secrets: &Secrets) -> Result<Till> {
+fn till(config: &Config, reached: &Reached, secrets: &Secrets) -> Result<Till> {
     let webhook_secrets = match &config.stripe_webhook_secret {
         Some(text) => text.expose_secret().split(',').map(|secret| secret.trim().to_owned()).collect(),
         None => vec![secrets.till_webhook_secret()],
@@ -173,10 +170,9 @@ fn till(config: &Config, reached: &Reached, settings: &Settings, secrets: &Secre
         None => secrets.till_api_key(),
     };
     let till = TillConfig {
-        base_url: reached.stripe.clone(),
+        base: reached.stripe.clone(),
         secret_key: secret_key.into(),
         webhook_secrets: webhook_secrets.into_iter().map(Into::into).collect(),
-        public_url: settings.public_url.clone(),
     };
     Till::new(till).map_err(|e| Fatal::new("preparing the till", e))
 }
@@ -202,12 +198,30 @@ struct LocalMailbox(LocalCloud);
 #[async_trait]
 impl Mailbox for LocalMailbox {
     async fn list(&self, limit: usize) -> std::result::Result<Vec<Delivered>, String> {
-        let mails = self.0.mailbox().list(limit).map_err(|error| error.to_string())?;
-        Ok(mails.into_iter().map(|mail| Delivered { at: mail.at, message: mail.message }).collect())
+        let mailbox = self.0.mailbox().clone();
+        let listed = tokio::task::spawn_blocking(move || {
+            let (mut mails, mut page) = (Vec::new(), 0);
+            while mails.len() < limit {
+                let more = mailbox.list(page)?.mails;
+                if more.is_empty() {
+                    break;
+                }
+                mails.extend(more);
+                page += 1;
+            }
+            mails.truncate(limit);
+            Ok::<_, io::Error>(mails)
+        });
+        let mails = listed.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        Ok(mails.into_iter().map(delivered).collect())
     }
 
     async fn get(&self, id: &str) -> std::result::Result<Option<Delivered>, String> {
         let mail = self.0.mailbox().get(id).map_err(|error| error.to_string())?;
-        Ok(mail.map(|mail| Delivered { at: mail.at, message: mail.message }))
+        Ok(mail.map(delivered))
     }
+}
+
+fn delivered(mail: stackpro_cloud::local::Delivered) -> Delivered {
+    Delivered { key: mail.key, at: mail.at, message: mail.message }
 }

@@ -10,6 +10,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use stackpro_cloud::local::FaultSettings;
 
 /// Settings without the `STACKPRO_` prefix, under the names that others gave them.
 const COMMON: [&str; 5] =
@@ -22,7 +23,8 @@ pub struct Config {
     pub data: PathBuf,
     pub listen: SocketAddr,
     pub stripe_listen: Option<SocketAddr>,
-    pub dns_listen: SocketAddr,
+    /// Of the local cloud's name server, on loopback; 0 takes any.
+    pub dns_port: u16,
     pub public_url: Option<String>,
     pub client_domain: String,
     pub database_url: Option<SecretString>,
@@ -44,7 +46,7 @@ pub struct Config {
     pub log: String,
     pub log_format: LogFormat,
     /// Faults and latency of the local cloud.
-    pub faults: Option<String>,
+    pub faults: FaultSettings,
     /// Where the process kills itself, once: `provision/bucket/after`. For tests of recovery.
     pub crash_at: Option<String>,
 }
@@ -60,7 +62,7 @@ pub enum LogFormat {
 struct Defaults {
     data: &'static str,
     listen: &'static str,
-    dns_listen: &'static str,
+    dns_port: u16,
     client_domain: &'static str,
     name: &'static str,
     dns_ttl_seconds: u32,
@@ -71,23 +73,27 @@ struct Defaults {
     cors_origins: [&'static str; 0],
     log: &'static str,
     log_format: LogFormat,
+    faults: FaultSettings,
 }
 
-const DEFAULTS: Defaults = Defaults {
-    data: "data",
-    listen: "127.0.0.1:8080",
-    dns_listen: "127.0.0.1:0",
-    client_domain: "stackpro.localhost",
-    name: "StackPro",
-    dns_ttl_seconds: 2,
-    warm_places: 1,
-    hash_queue: 64,
-    signups_per_address_per_hour: 20,
-    trusted_proxies: [],
-    cors_origins: [],
-    log: "info,sqlx=warn,hyper=warn,hickory_server=warn",
-    log_format: LogFormat::Text,
-};
+fn defaults() -> Defaults {
+    Defaults {
+        data: "data",
+        listen: "127.0.0.1:8080",
+        dns_port: 0,
+        client_domain: "stackpro.localhost",
+        name: "StackPro",
+        dns_ttl_seconds: 2,
+        warm_places: 1,
+        hash_queue: 64,
+        signups_per_address_per_hour: 20,
+        trusted_proxies: [],
+        cors_origins: [],
+        log: "info,sqlx=warn,hyper=warn,hickory_server=warn",
+        log_format: LogFormat::Text,
+        faults: FaultSettings::default(),
+    }
+}
 
 /// What the command line may set.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -101,12 +107,13 @@ pub struct Overrides {
 impl Config {
     /// Reads every source. The error says which setting is wrong, where it came from and what it must be.
     pub fn read(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Box<figment::Error>> {
-        let mut figment = Figment::from(Serialized::defaults(DEFAULTS));
+        let mut figment = Figment::from(Serialized::defaults(defaults()));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
         }
         for (name, value) in dotenv() {
-            figment = figment.merge((name, figment::value::Value::from(value)));
+            let value = value.parse().unwrap_or_else(|_| figment::value::Value::from(value));
+            figment = figment.merge((name, value));
         }
         figment = figment
             .merge(Env::raw().only(&COMMON))

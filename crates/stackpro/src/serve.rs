@@ -1,11 +1,13 @@
 //! `serve`: everything in one process; `worker`: the flows and reconcilers alone.
 
+use std::fs::File;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use stackpro_cloud::local::stripe::{Endpoint, Stripe, StripeSettings};
+use stackpro_cloud::local::stripe::{self, Stripe, WebhookEndpoint, WebhookFaults};
 use stackpro_domain::Clock;
 use stackpro_flow::{Runner, RunnerConfig};
 use stackpro_server::world::World;
@@ -28,6 +30,7 @@ const OPERATOR_LINK_MS: i64 = stackpro_domain::time::DAY;
 #[derive(serde::Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Served<'a> {
+    listen: SocketAddr,
     url: &'a str,
     stripe_url: &'a str,
     pid: u32,
@@ -39,7 +42,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let listener = bind(config.listen).await?;
     let listen = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
     let simulated = SimulatedStripe::bind(&config).await?;
-    let stripe = simulated.address(&config);
+    let stripe = simulated.base();
     let data = config.data.clone();
     let app = App::open(config, &Reached { listen, stripe: stripe.clone() }).await?;
     let shutdown = CancellationToken::new();
@@ -50,6 +53,7 @@ pub async fn serve(config: Config) -> Result<()> {
     let link = operator_link(&app.world).await?;
     let router = edge::before(stackpro_server::router(Arc::clone(&app.world)), app.cloud.clone(), Arc::clone(&app.world));
     let served = Served {
+        listen,
         url: &app.world.settings.public_url,
         stripe_url: &stripe,
         pid: std::process::id(),
@@ -75,9 +79,7 @@ pub async fn serve(config: Config) -> Result<()> {
 }
 
 pub async fn work(config: Config) -> Result<()> {
-    let stripe = config.stripe_api_base.clone().unwrap_or_else(|| format!("http://{}", config.stripe_listen()));
-    let reached = Reached { listen: config.listen, stripe };
-    let app = App::open(config, &reached).await?;
+    let app = App::beside(config).await?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     start_work(&app, &shutdown, &tasks)?;
@@ -124,15 +126,19 @@ fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> R
 fn start_cloud(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) {
     let (cloud, world) = (app.cloud.clone(), Arc::clone(&app.world));
     tasks.spawn(async move {
-        if let Err(error) = cloud.start_all().await {
-            tracing::error!(%error, "an instance could not be started");
+        for (instance, error) in cloud.start_all().await {
+            tracing::error!(%instance, %error, "an instance could not be started");
         }
         world.wakes.fleet.notify_one();
     });
-    let (cloud, address, stop) = (app.cloud.clone(), app.config.dns_listen, shutdown.clone());
+    let (cloud, port, stop) = (app.cloud.clone(), app.config.dns_port, shutdown.clone());
     tasks.spawn(async move {
-        if let Err(error) = cloud.serve_dns(address, stop).await {
-            tracing::warn!(%error, "the local name server does not run");
+        match cloud.serve_dns(port).await {
+            Ok(server) => {
+                tracing::info!(address = %server.address(), "the local name server answers");
+                stop.cancelled().await;
+            }
+            Err(error) => tracing::warn!(%error, "the local name server does not run"),
         }
     });
 }
@@ -188,6 +194,13 @@ fn write_served(data: &std::path::Path, served: &Served<'_>) -> Result<()> {
     std::fs::rename(temporary, data.join("serve.json")).map_err(failed)
 }
 
+/// Where the last server of this data folder listened.
+pub fn last_address(config: &Config) -> Option<SocketAddr> {
+    let text = std::fs::read_to_string(config.data.join("serve.json")).ok()?;
+    let served: serde_json::Value = serde_json::from_str(&text).ok()?;
+    served["listen"].as_str()?.parse().ok()
+}
+
 #[allow(clippy::print_stdout)] // This is what a person who starts it looks at.
 fn announce(served: &Served<'_>, mailbox: bool) {
     println!("StackPro runs. Ctrl-C stops it; your data and your clients' servers stay.\n");
@@ -203,52 +216,71 @@ fn announce(served: &Served<'_>, mailbox: bool) {
 }
 
 /// The local cloud's Stripe, unless a real one is configured. Of several processes on one data folder one
-/// runs it.
+/// runs it, and the others find it.
 enum SimulatedStripe {
-    Unused,
-    /// Bound here; whether this process or another runs it is settled when it starts.
-    Bound(TcpListener, SocketAddr),
+    Elsewhere(String),
+    Here { listener: TcpListener, address: SocketAddr, lock: File },
 }
 
 impl SimulatedStripe {
     async fn bind(config: &Config) -> Result<Self> {
         if config.stripe_secret_key.is_some() || config.stripe_api_base.is_some() {
-            return Ok(Self::Unused);
+            let base = config.stripe_api_base.clone();
+            return Ok(Self::Elsewhere(base.unwrap_or_else(|| "https://api.stripe.com".into())));
+        }
+        let folder = stripe_folder(config);
+        let failed = |e| Fatal::new(&format!("preparing {}", folder.display()), e);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let lock = File::create(folder.join("run.lock")).map_err(failed)?;
+        if lock.try_lock().is_err() {
+            return Ok(Self::Elsewhere(stripe_base(config)));
         }
         let listener = bind(config.stripe_listen()).await?;
         let address = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
-        Ok(Self::Bound(listener, address))
+        std::fs::write(folder.join("address"), format!("http://{address}")).map_err(failed)?;
+        Ok(Self::Here { listener, address, lock })
     }
 
-    fn address(&self, config: &Config) -> String {
+    fn base(&self) -> String {
         match self {
-            Self::Unused => config.stripe_api_base.clone().unwrap_or_else(|| "https://api.stripe.com".into()),
-            Self::Bound(_, address) => format!("http://{address}"),
+            Self::Elsewhere(base) => base.clone(),
+            Self::Here { address, .. } => format!("http://{address}"),
         }
     }
 
     fn start(self, app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
-        let Self::Bound(listener, address) = self else { return Ok(()) };
+        let Self::Here { listener, address, lock } = self else { return Ok(()) };
         let world = &app.world;
-        let settings = StripeSettings {
+        let settings = stripe::Settings {
             api_key: world.secrets.till_api_key(),
-            business_name: world.settings.name.clone(),
+            publishable_name: world.settings.name.clone(),
             base_url: format!("http://{address}"),
-            endpoints: vec![Endpoint {
+            webhook_endpoints: vec![WebhookEndpoint {
                 url: format!("{}/api/stripe-webhook", world.settings.public_url),
                 secret: world.secrets.till_webhook_secret(),
             }],
-            ..StripeSettings::default()
+            faults: WebhookFaults::default(),
         };
-        let folder = app.config.data.join("cloud").join("stripe");
         let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
-        let stripe = Stripe::open(&folder, settings, clock).map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
+        let stripe = Stripe::open(&stripe_folder(&app.config), settings, clock)
+            .map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
         let stop = shutdown.clone();
         tasks.spawn(async move {
+            let _lock = lock;
             if let Err(error) = stripe.run(listener, stop).await {
                 tracing::error!(%error, "the simulated Stripe ended");
             }
         });
         Ok(())
     }
+}
+
+fn stripe_folder(config: &Config) -> PathBuf {
+    config.data.join("cloud").join("stripe")
+}
+
+/// Where the simulated Stripe of this data folder last said that it is.
+pub fn stripe_base(config: &Config) -> String {
+    let said = std::fs::read_to_string(stripe_folder(config).join("address"));
+    said.unwrap_or_else(|_| format!("http://{}", config.stripe_listen()))
 }

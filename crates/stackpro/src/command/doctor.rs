@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{open, show};
-use crate::app::Result;
+use super::show;
+use crate::app::{App, Result};
 use crate::config::Config;
 
 struct Check {
@@ -42,7 +42,7 @@ async fn checks(config: Config) -> Vec<Check> {
     let mut checks = Vec::new();
     let mut add = |name: &str, found| checks.push(Check { name: name.to_owned(), found });
     let data = config.data.display().to_string();
-    let app = match open(config).await {
+    let app = match App::beside(config).await {
         Ok(app) => app,
         Err(error) => {
             add("data folder and database", Err(error.to_string()));

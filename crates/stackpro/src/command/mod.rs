@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use stackpro_domain::ClientId;
 
-use crate::app::{App, Fatal, Reached, Result};
+use crate::app::{App, Fatal, Result};
 use crate::config::{Config, LogFormat, Overrides};
 use crate::serve;
 
@@ -152,24 +152,21 @@ async fn run(command: Command, config: Config, json: bool) -> Result<ExitCode> {
         Command::Agent { dir } => {
             stackpro_agent::run(&dir, stackpro_agent::Options::default()).await.map_err(|e| Fatal(e.to_string()))?;
         }
-        Command::Clients(command) => clients::run(command, &open(config).await?, json).await?,
+        Command::Clients(command) => clients::run(command, &App::beside(config).await?, json).await?,
         Command::Flows(Flows::Kinds) => flows::kinds(json)?,
-        Command::Flows(command) => flows::run(command, &open(config).await?, json).await?,
+        Command::Flows(command) => flows::run(command, &App::beside(config).await?, json).await?,
         Command::Doctor => return doctor::run(config, json).await,
         Command::Stop => {
-            let app = open(config).await?;
-            let ended = app.cloud.stop_all().await.map_err(|e| Fatal::new("ending the instances", e))?;
-            show::line(&format!("{ended} local instances ended; their data stays"));
+            let app = App::beside(config).await?;
+            let failed = app.cloud.stop_all().await;
+            for (instance, error) in &failed {
+                show::error(&format!("{instance} did not end: {error}"));
+            }
+            show::line("The local instances have ended; their data stays.");
+            return Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// For a command that reads or writes beside a server, which does the work.
-async fn open(config: Config) -> Result<App> {
-    let stripe = config.stripe_api_base.clone().unwrap_or_else(|| format!("http://{}", config.stripe_listen()));
-    let reached = Reached { listen: config.listen, stripe };
-    App::open(config, &reached).await
 }
 
 /// Services log what they do; commands only what is wrong, beside their answer.
