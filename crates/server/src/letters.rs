@@ -38,7 +38,8 @@ pub async fn welcome(world: &World, tx: &mut Tx, client: &Client, owner: &Member
 pub async fn verify(world: &World, tx: &mut Tx, client: &Client, member: &Member) -> Result<(), StoreError> {
     let verify_url = one_time_link(world, tx, Purpose::VerifyEmail, &member.id, LINK_MS).await?;
     let id = world.ids.uuid(world.clock.now());
-    send(world, tx, Letter { id, kind: "verify_address", client, to: member, mail: Mail::VerifyAddress { verify_url } }).await
+    send(world, tx, Letter { id, kind: "verify_address", client, to: member, mail: Mail::VerifyAddress { verify_url } })
+        .await
 }
 
 /// To a person whom a member invites.
@@ -52,7 +53,8 @@ pub async fn invite(
     let set_password_url = one_time_link(world, tx, Purpose::SetPassword, &invited.id, LINK_MS).await?;
     let inviter = format!("{} {}", inviter.first_name, inviter.last_name);
     let mail = Mail::Invitation { inviter, set_password_url };
-    send(world, tx, Letter { id: format!("invitation-{}", invited.id), kind: "invitation", client, to: invited, mail }).await
+    send(world, tx, Letter { id: format!("invitation-{}", invited.id), kind: "invitation", client, to: invited, mail })
+        .await
 }
 
 /// To the owners, about a date. The receipt of a deletion follows when there is something to receipt.

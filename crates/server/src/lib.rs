@@ -4,8 +4,17 @@
 //! reading at [`world`], then [`http`] for how a request walks through, [`lives`] for how a client's life
 //! moves, and [`flows`] for what is done about it.
 
+pub mod agents;
 pub mod auth;
+pub mod flows;
 pub mod ids;
+pub mod letters;
+pub mod lives;
+pub mod prober;
+pub mod reconcilers;
 pub mod secrets;
+#[cfg(test)]
+mod testing;
 pub mod till;
 pub mod web;
+pub mod world;

@@ -96,7 +96,9 @@ async fn mark(ctx: &StepCtx<World>) -> StepResult {
         client.stack = StackPhase::Deleted;
         client.hosting = None;
         tx.update_client(&client).await.map_err(store_error)?;
-        crate::letters::deleted(world, &mut tx, &client, &resources, ctx.flow_id.as_str()).await.map_err(store_error)?;
+        crate::letters::deleted(world, &mut tx, &client, &resources, ctx.flow_id.as_str())
+            .await
+            .map_err(store_error)?;
     }
     tx.commit().await.map_err(store_error)?;
     Ok(Value::Null)

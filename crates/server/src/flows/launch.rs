@@ -60,7 +60,9 @@ async fn enrol(ctx: &StepCtx<World>) -> StepResult {
     let world = &ctx.world;
     let row = fleet::enrolled(world, &params.instance.id).await?;
     let mut tx = world.store.begin().await.map_err(store_error)?;
-    if let Some(mut row) = tx.instance(&row.id).await.map_err(store_error)?.filter(|r| r.state == InstancePhase::Launching) {
+    if let Some(mut row) =
+        tx.instance(&row.id).await.map_err(store_error)?.filter(|r| r.state == InstancePhase::Launching)
+    {
         row.state = InstancePhase::Ready;
         tx.update_instance(&row).await.map_err(store_error)?;
     }

@@ -70,11 +70,11 @@ pub(super) async fn remove(world: &World, resource: &Resource) -> Result<(), Ste
     .map_err(cloud_error)?;
     let mut tx = world.store.begin().await.map_err(store_error)?;
     tx.resource_deleted(&resource.id, world.clock.now()).await.map_err(store_error)?;
-    if resource.kind == ResourceKind::Instance {
-        if let Some(mut instance) = tx.instance(&resource.id).await.map_err(store_error)? {
-            instance.state = stackpro_store::InstancePhase::Released;
-            tx.update_instance(&instance).await.map_err(store_error)?;
-        }
+    if resource.kind == ResourceKind::Instance
+        && let Some(mut instance) = tx.instance(&resource.id).await.map_err(store_error)?
+    {
+        instance.state = stackpro_store::InstancePhase::Released;
+        tx.update_instance(&instance).await.map_err(store_error)?;
     }
     tx.commit().await.map_err(store_error)
 }

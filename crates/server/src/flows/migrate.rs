@@ -159,8 +159,7 @@ async fn drive(ctx: &StepCtx<World>, cut_over: bool) -> Result<MoveStatus, StepE
         return Err(StepError::Retry("an instance has not said where it answers".into()));
     };
     let ticket = ends.source.ticket(&params.client, job_id).await?;
-    let order =
-        MoveOrder { job_id: job_id.to_owned(), source, ticket, cut_over, front, max_hold_ms: MAX_HOLD_MS };
+    let order = MoveOrder { job_id: job_id.to_owned(), source, ticket, cut_over, front, max_hold_ms: MAX_HOLD_MS };
     let mut status = ends.copy.put_move(&params.client, &order).await?;
     let deadline = tokio::time::Instant::now() + WATCH;
     loop {
@@ -169,7 +168,8 @@ async fn drive(ctx: &StepCtx<World>, cut_over: bool) -> Result<MoveStatus, StepE
             MovePhase::InStep if !cut_over => return Ok(status),
             _ => {}
         }
-        let progress = format!("{} of {} files copied", status.files_copied, status.files_total.max(status.files_copied));
+        let progress =
+            format!("{} of {} files copied", status.files_copied, status.files_total.max(status.files_copied));
         if tokio::time::Instant::now() >= deadline {
             return Err(StepError::Later { ms: 0, note: Some(progress) });
         }
@@ -228,12 +228,8 @@ async fn record(ctx: &StepCtx<World>) -> StepResult {
     let resources = world.store.resources_of(&params.client).await.map_err(store_error)?;
     let ledger = resources.iter().find(|r| r.kind == ResourceKind::Record && r.name == client.host);
     let ledger = ledger.ok_or_else(|| StepError::Failed(format!("{} is not in the ledger", client.host)))?;
-    let tags = stackpro_cloud::Tags {
-        resource_id: ledger.id.to_string(),
-        client_id: Some(params.client.to_string()),
-    };
-    let record =
-        Record { name: client.host.clone(), target, ttl_seconds: world.settings.dns_ttl_seconds, tags };
+    let tags = stackpro_cloud::Tags { resource_id: ledger.id.to_string(), client_id: Some(params.client.to_string()) };
+    let record = Record { name: client.host.clone(), target, ttl_seconds: world.settings.dns_ttl_seconds, tags };
     world.cloud.dns.upsert(&record).await.map_err(cloud_error)?;
     Ok(Value::Null)
 }
@@ -248,14 +244,13 @@ async fn settle(ctx: &StepCtx<World>) -> StepResult {
     let mut tx = world.store.begin().await.map_err(store_error)?;
     if let Some(mut client) = tx.client(&params.client).await.map_err(store_error)? {
         client.stack = StackPhase::Ready;
-        client.hosting = Some(Hosting {
-            instance_id: row.id.clone(),
-            cloud_id: row.cloud_id.clone(),
-            kind: HostKind::Dedicated,
-        });
+        client.hosting =
+            Some(Hosting { instance_id: row.id.clone(), cloud_id: row.cloud_id.clone(), kind: HostKind::Dedicated });
         client.certificate = Some(certificate.clone());
         tx.update_client(&client).await.map_err(store_error)?;
-        crate::letters::moved(world, &mut tx, &client, &certificate, ctx.flow_id.as_str()).await.map_err(store_error)?;
+        crate::letters::moved(world, &mut tx, &client, &certificate, ctx.flow_id.as_str())
+            .await
+            .map_err(store_error)?;
     }
     tx.commit().await.map_err(store_error)?;
     Ok(Value::Null)

@@ -13,7 +13,7 @@ use stackpro_cloud::Record;
 use stackpro_domain::{ClientId, ResourceId};
 use stackpro_flow::{FlowSpec, StepCtx, StepError, StepResult, StepSpec, UndoResult};
 use stackpro_protocol::agent::Wanted as WantedState;
-use stackpro_store::{HostKind, Hosting, ResourceKind, StackPhase};
+use stackpro_store::{HostKind, Hosting, ResourceKind, StackPhase, Tx};
 
 use super::ledger::{self, Wanted};
 use super::{LAUNCH, Launch, act, cloud_error, fleet, nothing, stacks, store_error};
@@ -132,24 +132,28 @@ async fn place(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
     let world = &ctx.world;
     let mut tx = world.store.begin().await.map_err(store_error)?;
-    let instance = match tx.place_on_shared(&params.client).await.map_err(store_error)? {
-        Some(instance) => instance.id,
-        None => {
-            let trial = &world.plans.trial;
-            let new = fleet::new_instance(world, &mut tx, None, &trial.instance_type, trial.clients_per_instance)
-                .await
-                .map_err(store_error)?;
-            let now = world.clock.now();
-            let flow = LAUNCH
-                .begin(world.ids.flow(now), new.id.as_str(), &Launch { instance: new.clone() }, now)
-                .map_err(|error| StepError::Failed(error.to_string()))?;
-            tx.enqueue_flow(flow).await.map_err(store_error)?;
-            tx.add_stack(&params.client, &new.id).await.map_err(store_error)?;
-            new.id
-        }
+    let found = tx.place_on_shared(&params.client).await.map_err(store_error)?;
+    let instance = if let Some(instance) = found {
+        instance.id
+    } else {
+        let new = decide_on_instance(world, &mut tx).await?;
+        tx.add_stack(&params.client, &new).await.map_err(store_error)?;
+        new
     };
     tx.commit().await.map_err(store_error)?;
     Ok(json!(instance))
+}
+
+async fn decide_on_instance(world: &World, tx: &mut Tx) -> Result<ResourceId, StepError> {
+    let trial = &world.plans.trial;
+    let instance = fleet::new_instance(world, tx, None, &trial.instance_type, trial.clients_per_instance);
+    let instance = instance.await.map_err(store_error)?;
+    let (now, id) = (world.clock.now(), instance.id.clone());
+    let flow = LAUNCH
+        .begin(world.ids.flow(now), id.as_str(), &Launch { instance }, now)
+        .map_err(|error| StepError::Failed(error.to_string()))?;
+    tx.enqueue_flow(flow).await.map_err(store_error)?;
+    Ok(id)
 }
 
 async fn unplace(ctx: &StepCtx<World>) -> UndoResult {
@@ -190,12 +194,8 @@ async fn remove_bucket(ctx: &StepCtx<World>) -> UndoResult {
 
 async fn mail(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
-    let wanted = Wanted {
-        id: &params.mail,
-        kind: ResourceKind::MailIdentity,
-        name: &params.host,
-        client: Some(&params.client),
-    };
+    let wanted =
+        Wanted { id: &params.mail, kind: ResourceKind::MailIdentity, name: &params.host, client: Some(&params.client) };
     ledger::intend(&ctx.world, &wanted).await?;
     ctx.world.cloud.mail.create_identity(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
     ledger::created(&ctx.world, wanted.id, Some(wanted.name)).await?;
@@ -234,19 +234,11 @@ async fn record(ctx: &StepCtx<World>) -> StepResult {
     let world = &ctx.world;
     let row = fleet::row(world, &ctx.output("server")?).await?;
     let target = row.front.ok_or_else(|| StepError::Retry("the instance has not said where it answers".into()))?;
-    let wanted = Wanted {
-        id: &params.record,
-        kind: ResourceKind::Record,
-        name: &params.host,
-        client: Some(&params.client),
-    };
+    let wanted =
+        Wanted { id: &params.record, kind: ResourceKind::Record, name: &params.host, client: Some(&params.client) };
     ledger::intend(world, &wanted).await?;
-    let record = Record {
-        name: params.host.clone(),
-        target,
-        ttl_seconds: world.settings.dns_ttl_seconds,
-        tags: wanted.tags(),
-    };
+    let record =
+        Record { name: params.host.clone(), target, ttl_seconds: world.settings.dns_ttl_seconds, tags: wanted.tags() };
     world.cloud.dns.upsert(&record).await.map_err(cloud_error)?;
     ledger::created(world, wanted.id, Some(wanted.name)).await?;
     Ok(Value::Null)

@@ -28,7 +28,9 @@ pub(super) fn spec(world: &World, client: &Client, wanted: Wanted) -> StackSpec 
         hosts: vec![client.host.clone()],
         limits,
         wanted,
-        portal_password_sha256: crate::auth::hash_token(&world.secrets.portal_password(&client.id, client.portal_rotation)),
+        portal_password_sha256: crate::auth::hash_token(
+            &world.secrets.portal_password(&client.id, client.portal_rotation),
+        ),
         portal_key: world.secrets.portal_key(&client.id),
         notice: notice(client),
         dashboard_url: format!("{}/app/{}", world.settings.public_url, client.id),

@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn what_nobody_owns_and_what_is_missing_are_told_apart_from_what_is_on_its_way() {
-        let rows = [row("a", ResourceState::Created), row("b", ResourceState::Created), row("c", ResourceState::Intended)];
+        let rows =
+            [row("a", ResourceState::Created), row("b", ResourceState::Created), row("c", ResourceState::Intended)];
         let first = compare(&rows, [found("a"), found("x")].into(), &Drift::default(), Time(5));
         assert_eq!(first.missing, ["bucket bucket-b"]);
         assert_eq!(first.ownerless, [(found("x"), Time(5))].into());
