@@ -27,6 +27,7 @@ mod mail;
 mod nameserver;
 mod ports;
 mod process;
+pub mod stripe;
 
 pub use check::Check;
 pub use clock::LocalClock;

@@ -1,0 +1,177 @@
+//! Checkout sessions: made by the business, paid by the customer on a page.
+
+use serde_json::{Value, json};
+
+use super::api::{Call, page};
+use super::cards::Entered;
+use super::customers::{living, new_customer};
+use super::error::{ApiError, Result};
+use super::events::check_url;
+use super::invoices;
+use super::payments;
+use super::state::{Tx, int, list_of, random, text};
+use super::subscriptions::{self, Wanted};
+
+/// A session that nobody pays expires after a day (seconds).
+const LIFE: i64 = 24 * 60 * 60;
+/// Taken as Stripe takes them, and without an effect on a page this simple.
+const IGNORED: [&str; 4] = ["allow_promotion_codes", "billing_address_collection", "locale", "submit_type"];
+
+pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
+    let params = &mut call.params;
+    params.one_of("mode", &["subscription"])?.ok_or_else(|| params.absent("mode"))?;
+    params.one_of("ui_mode", &["hosted", "hosted_page"])?;
+    params.one_of("payment_method_collection", &["always"])?;
+    params.texts("payment_method_types")?;
+    for name in IGNORED {
+        params.text(name)?;
+    }
+    let customer = params.text("customer")?;
+    let customer_email = params.text("customer_email")?;
+    if customer.is_some() && customer_email.is_some() {
+        return Err(ApiError::state("You may only specify one of these parameters: customer, customer_email."));
+    }
+    let known = customer.as_deref().map(|id| living(tx, id, "customer")).transpose()?;
+    let items = subscriptions::read_items(tx, params, "line_items")?;
+    let success_url = params.required("success_url")?;
+    check_url(&success_url, "success_url")?;
+    let cancel_url = params.text("cancel_url")?.filter(|url| !url.is_empty());
+    cancel_url.as_deref().map(|url| check_url(url, "cancel_url")).transpose()?;
+    let expires_at = params.int("expires_at")?.unwrap_or(tx.now + LIFE);
+    if !(tx.now + 30 * 60..=tx.now + LIFE).contains(&expires_at) {
+        let message =
+            "The `expires_at` timestamp must be between 30 minutes and 24 hours from Checkout Session creation.";
+        return Err(ApiError::invalid("parameter_invalid_integer", message, "expires_at"));
+    }
+    let mut data = params.level("subscription_data")?.unwrap_or_default();
+    let future = json!({"metadata": data.metadata(&Value::Null)?, "description": data.text("description")?,
+        "trial_end": subscriptions::trial_end(tx, &mut data)?});
+    data.finish()?;
+    let id = format!("cs_test_{}", random(58));
+    let total = total(&items, &future);
+    let session = json!({
+        "id": id, "object": "checkout.session", "amount_subtotal": total, "amount_total": total,
+        "cancel_url": cancel_url, "client_reference_id": params.text("client_reference_id")?, "created": tx.now,
+        "currency": items[0].0["currency"], "customer": customer, "customer_email": customer_email,
+        "customer_details": known.map(|known| details(text(&known, "email"), text(&known, "name"), "")),
+        "expires_at": expires_at, "invoice": null, "livemode": false, "metadata": params.metadata(&Value::Null)?,
+        "mode": "subscription", "payment_intent": null, "payment_method_collection": "always",
+        "payment_method_types": ["card"], "payment_status": "unpaid", "status": "open", "subscription": null,
+        "success_url": success_url, "ui_mode": "hosted", "url": format!("{}/c/pay/{id}", tx.settings.base_url),
+        "_line_items": list_of(line_objects(tx, &items), &format!("/v1/checkout/sessions/{id}/line_items")),
+        "_subscription_data": future,
+    });
+    tx.put(session.clone());
+    Ok(session)
+}
+
+/// What is due now: nothing while a trial lasts.
+fn total(items: &[(Value, i64)], future: &Value) -> i64 {
+    if !future["trial_end"].is_null() {
+        return 0;
+    }
+    items.iter().map(|(price, quantity)| int(price, "unit_amount").saturating_mul(*quantity)).sum()
+}
+
+fn details(email: &str, name: &str, country: &str) -> Value {
+    let billing = payments::billing_details(name, email, country);
+    json!({"address": billing["address"], "email": billing["email"], "name": billing["name"], "phone": null,
+        "tax_exempt": "none", "tax_ids": []})
+}
+
+fn line_objects(tx: &Tx<'_>, items: &[(Value, i64)]) -> Vec<Value> {
+    let line = |(price, quantity): &(Value, i64)| {
+        let amount = int(price, "unit_amount").saturating_mul(*quantity);
+        json!({"id": Tx::id("li_"), "object": "item", "amount_discount": 0, "amount_subtotal": amount,
+            "amount_tax": 0, "amount_total": amount, "currency": price["currency"],
+            "description": invoices::product_name(tx, price), "price": price, "quantity": quantity})
+    };
+    items.iter().map(line).collect()
+}
+
+pub(super) fn list(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
+    let customer = call.params.text("customer")?;
+    let subscription = call.params.text("subscription")?;
+    let status = call.params.one_of("status", &["open", "complete", "expired"])?;
+    page(tx, call, "checkout.session", |session| {
+        customer.as_ref().is_none_or(|id| text(session, "customer") == id)
+            && subscription.as_ref().is_none_or(|id| text(session, "subscription") == id)
+            && status.is_none_or(|status| text(session, "status") == status)
+    })
+}
+
+pub(super) fn line_items(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
+    call.params.int("limit")?;
+    Ok(tx.need("checkout.session", call.id(), "id")?["_line_items"].clone())
+}
+
+pub(super) fn expire(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
+    let session = tx.need("checkout.session", call.id(), "id")?;
+    if session["status"] != "open" {
+        let status = text(&session, "status");
+        let message = format!(
+            "Only Checkout Sessions with a status in [\"open\"] can be expired. This Checkout Session has a status of {status}."
+        );
+        return Err(ApiError::state(message));
+    }
+    Ok(expire_session(tx, session))
+}
+
+pub(super) fn expire_session(tx: &mut Tx<'_>, mut session: Value) -> Value {
+    session["status"] = "expired".into();
+    session["url"] = Value::Null;
+    tx.put(session.clone());
+    tx.emit("checkout.session.expired", &session, None);
+    session
+}
+
+/// Where the customer goes when they have paid.
+pub(super) fn success_url(session: &Value) -> String {
+    text(session, "success_url").replace("{CHECKOUT_SESSION_ID}", text(session, "id"))
+}
+
+/// Pays an open session: the customer, the card, the subscription and its first invoice, all or nothing.
+/// The card was checked.
+pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, payer: &Payer) -> Result<Value> {
+    let customer = match text(&session, "customer") {
+        "" => {
+            let mut customer = new_customer(tx);
+            customer["email"] = payer.email.as_str().into();
+            customer["name"] = payer.name.as_str().into();
+            text(&tx.created(customer, "customer.created"), "id").to_owned()
+        }
+        id => id.to_owned(),
+    };
+    let billing = payments::billing_details(&payer.name, &payer.email, &payer.country);
+    let method = payments::new_method(tx, card, billing);
+    let method = payments::attach(tx, text(&method, "id"), &customer, "payment_method")?;
+    let future = session["_subscription_data"].clone();
+    let lines = session["_line_items"]["data"].as_array().cloned().unwrap_or_default();
+    let wanted = Wanted {
+        customer: customer.clone(),
+        items: lines.iter().map(|line| (line["price"].clone(), int(line, "quantity"))).collect(),
+        method: Some(text(&method, "id").to_owned()),
+        metadata: future["metadata"].clone(),
+        description: future["description"].clone(),
+        trial_end: future["trial_end"].as_i64().filter(|end| *end > tx.now),
+    };
+    let subscription = subscriptions::start(tx, wanted, true, true)?;
+    session["customer"] = customer.into();
+    session["customer_details"] = details(&payer.email, &payer.name, &payer.country);
+    session["subscription"] = subscription["id"].clone();
+    session["invoice"] = subscription["latest_invoice"].clone();
+    session["status"] = "complete".into();
+    session["payment_status"] = if int(&session, "amount_total") == 0 { "no_payment_required" } else { "paid" }.into();
+    session["url"] = Value::Null;
+    tx.put(session.clone());
+    tx.emit("checkout.session.completed", &session, None);
+    Ok(session)
+}
+
+/// Who pays, as typed on the page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Payer {
+    pub(super) email: String,
+    pub(super) name: String,
+    pub(super) country: String,
+}
