@@ -1,0 +1,116 @@
+//! What agents say (see [`stackpro_protocol::agent`]). Everything in it is hostile until it is checked.
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::Router;
+use stackpro_domain::time::MINUTE;
+use stackpro_protocol::agent::{Enrol, Enrolled, Report};
+use stackpro_store::{Counters, InstancePhase, InstanceRow, Purpose, Tx};
+use subtle::ConstantTimeEq;
+
+use super::App;
+use super::extract::{read, read_json};
+use crate::auth::{bearer, hash_token};
+use crate::problem::{Error, Result};
+
+/// An instance has tens of stacks, not thousands.
+const REPORT_LIMIT: usize = 256 * 1024;
+const MAX_STACKS: usize = 500;
+/// An agent whose answer was lost may enrol again, so long after.
+const ENROL_AGAIN_MS: i64 = 10 * MINUTE;
+
+pub(super) fn router() -> Router<App> {
+    Router::new().route("/api/agents/enrol", post(enrol)).route("/api/agents/report", post(report))
+}
+
+async fn enrol(State(app): State<App>, request: Request) -> Result<axum::Json<Enrolled>> {
+    let body: Enrol = read_json(&read(request.into_body(), super::extract::BODY_LIMIT).await?)?;
+    let version = short(&body.version)?;
+    let world = &app.world;
+    let now = world.now();
+    let mut tx = world.store.begin().await?;
+    let mut row = match tx.use_token(Purpose::Enrol, &hash_token(&body.token), now).await? {
+        Some(subject) => named(&mut tx, &subject).await?,
+        None => enrolled_just_now(&app, &mut tx, &body).await?,
+    };
+    if row.cloud_id.as_ref().is_some_and(|id| *id != body.instance_id) || row.state == InstancePhase::Released {
+        return Err(Error::Forbidden("This token is another instance's."));
+    }
+    row.cloud_id = Some(body.instance_id.clone());
+    row.front = Some(body.front);
+    row.control = Some(body.control);
+    row.version = Some(version);
+    row.enrolled_at.get_or_insert(now);
+    row.last_report_at = Some(now);
+    tx.update_instance(&row).await?;
+    tx.commit().await?;
+    tracing::info!(instance = %body.instance_id, "an agent enrolled");
+    Ok(axum::Json(Enrolled { key: world.secrets.agent_key(&body.instance_id) }))
+}
+
+async fn named(tx: &mut Tx, subject: &str) -> Result<InstanceRow> {
+    let id = subject.parse().map_err(|_| Error::Internal("a token's subject is no instance".into()))?;
+    tx.instance(&id).await?.ok_or(Error::Forbidden("This token is of no instance."))
+}
+
+/// The token is used up; by this very instance, a moment ago?
+async fn enrolled_just_now(app: &App, tx: &mut Tx, body: &Enrol) -> Result<InstanceRow> {
+    let refused = || Error::Forbidden("This token is used up, too old, or none of ours.");
+    let world = &app.world;
+    let known = world.store.instance_by_cloud_id(&body.instance_id).await?.ok_or_else(refused)?;
+    let row = tx.instance(&known.id).await?.ok_or_else(refused)?;
+    let token = world.secrets.enrol_token(&row.id);
+    let same = bool::from(token.as_bytes().ct_eq(body.token.as_bytes()));
+    let recent = row.enrolled_at.is_some_and(|at| world.now().since(at) < ENROL_AGAIN_MS);
+    if same && recent { Ok(row) } else { Err(refused()) }
+}
+
+async fn report(State(app): State<App>, headers: HeaderMap, request: Request) -> Result<StatusCode> {
+    let body: Report = read_json(&read(request.into_body(), REPORT_LIMIT).await?)?;
+    let world = &app.world;
+    let key = world.secrets.agent_key(&body.instance_id);
+    let given = bearer(&headers).ok_or(Error::SignIn)?;
+    if !bool::from(key.as_bytes().ct_eq(given.as_bytes())) {
+        return Err(Error::SignIn);
+    }
+    let version = short(&body.version)?;
+    if body.stacks.len() > MAX_STACKS {
+        return Err(Error::field("stacks", format!("may have {MAX_STACKS} at most")));
+    }
+    let known = world.store.instance_by_cloud_id(&body.instance_id).await?.ok_or(Error::Gone)?;
+    let placed = world.store.clients_on(&known.id).await?;
+    let now = world.now();
+    let mut tx = world.store.begin().await?;
+    let row = tx.instance(&known.id).await?.filter(|row| row.state != InstancePhase::Released);
+    let mut row = row.ok_or(Error::Gone)?;
+    row.front = Some(body.front);
+    row.control = Some(body.control);
+    row.version = Some(version);
+    row.last_report_at = Some(now);
+    tx.update_instance(&row).await?;
+    for stack in &body.stacks {
+        // It may only speak for who was placed on it.
+        if placed.contains(&stack.client_id) {
+            let counters = Counters {
+                storage_bytes: bounded(stack.usage.storage_bytes),
+                files: bounded(stack.usage.files),
+                requests: bounded(stack.usage.requests),
+                traffic_bytes: bounded(stack.usage.traffic_bytes),
+            };
+            tx.record_usage(&stack.client_id, &row.id, counters, now).await?;
+        }
+    }
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// What fits the database, sums included: 4 exabytes are more than any instance has.
+fn bounded(count: u64) -> u64 {
+    count.min(1 << 52)
+}
+
+fn short(version: &str) -> Result<String> {
+    let ok = (1..=64).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_graphic());
+    if ok { Ok(version.to_owned()) } else { Err(Error::field("version", "is not a version")) }
+}

@@ -1,0 +1,90 @@
+//! The way to the till.
+
+use axum::extract::State;
+use stackpro_domain::plan::Interval;
+use stackpro_domain::ClientId;
+use stackpro_protocol::api::{CheckoutRequest, CheckoutResponse, Problem};
+use stackpro_store::{Client, Member, Role};
+
+use super::App;
+use super::extract::{Check, Json};
+use crate::auth::Caller;
+use crate::problem::{Error, Result};
+use crate::till::{Checkout, Order};
+
+/// A page at the till on which the caller's client subscribes to a plan.
+#[utoipa::path(post, path = "/api/create-checkout-session", tag = "till", security(("bearer" = [])),
+    request_body = CheckoutRequest, responses(
+    (status = 200, body = CheckoutResponse),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only the owner or an admin pays"),
+    (status = 409, body = Problem, description = "The client pays already, or is deleted"),
+    (status = 422, body = Problem, description = "Fields are wrong"),
+    (status = 503, body = Problem, description = "The till does not answer"),
+))]
+pub(super) async fn create_checkout_session(
+    State(app): State<App>,
+    Caller(claims): Caller,
+    Json(request): Json<CheckoutRequest>,
+) -> Result<axum::Json<CheckoutResponse>> {
+    let client = claims.client.clone().ok_or(Error::Forbidden("An operator buys nothing: log in as a client."))?;
+    let member = app.world.store.member(&claims.member).await?.ok_or(Error::SignIn)?;
+    if !matches!(member.role, Role::Owner | Role::Admin) {
+        return Err(Error::Forbidden("Only the client's owner or an admin may do this."));
+    }
+    let checkout = begin_checkout(&app, &client, &member, &request).await?;
+    Ok(axum::Json(CheckoutResponse { id: checkout.id, url: checkout.url }))
+}
+
+/// The one way to pay, for the API and the page alike.
+pub async fn begin_checkout(
+    app: &App,
+    client: &ClientId,
+    member: &Member,
+    request: &CheckoutRequest,
+) -> Result<Checkout> {
+    let world = &app.world;
+    let mut check = Check::default();
+    let plan = world.plans.get(&request.plan_id);
+    if plan.is_none() {
+        let known: Vec<&str> = world.plans.plans.iter().map(|plan| plan.id.as_str()).collect();
+        check.wrong("planId", format!("must be one of {}", known.join(", ")));
+    }
+    let interval = match request.interval.as_str() {
+        "month" => Some(Interval::Month),
+        "year" => Some(Interval::Year),
+        _ => {
+            check.wrong("interval", "must be month or year");
+            None
+        }
+    };
+    check.finish()?;
+    let (Some(plan), Some(interval)) = (plan, interval) else { return Err(Error::NotFound) };
+    let row = world.store.client(client).await?.ok_or(Error::NotFound)?;
+    if row.life.state.is_paying() {
+        return Err(Error::NotNow("This client pays already. Change the plan on the billing page.".into()));
+    }
+    if row.life.state == stackpro_domain::lifecycle::State::Deleted {
+        return Err(Error::NotNow("This client is deleted.".into()));
+    }
+    let customer = customer(app, &row, &member.email).await?;
+    let base = world.settings.dashboard_url(client);
+    let order = Order { client, customer: &customer, plan, interval };
+    let success = format!("{base}/paid?session={{CHECKOUT_SESSION_ID}}");
+    Ok(world.till.create_checkout(&world.plans, &order, success, format!("{base}/upgrade")).await?)
+}
+
+/// The till's customer for this client, made at the first need. The till is asked outside the transaction,
+/// and gives the same customer if this is done twice.
+async fn customer(app: &App, client: &Client, email: &str) -> Result<String> {
+    if let Some(customer) = &client.customer_id {
+        return Ok(customer.clone());
+    }
+    let customer = app.world.till.create_customer(&client.id, &client.company, email).await?;
+    let mut tx = app.world.store.begin().await?;
+    let mut row = tx.client(&client.id).await?.ok_or(Error::NotFound)?;
+    let customer = row.customer_id.get_or_insert(customer).clone();
+    tx.update_client(&row).await?;
+    tx.commit().await?;
+    Ok(customer)
+}

@@ -1,0 +1,186 @@
+//! What only an operator may do: make a client, move its life by hand, and set a parked flow going again.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use stackpro_domain::lifecycle::Event;
+use stackpro_domain::{ClientId, FlowId};
+use stackpro_protocol::api::{DeployRequest, DeployResponse, Problem};
+use stackpro_store::{AuditRow, Client, Member, StackPhase};
+
+use super::App;
+use super::extract::{Check, Json};
+use crate::auth::Operator;
+use crate::lives::{self, NewClient};
+use crate::problem::{Error, Result};
+
+/// Days of trial that a resumed client gets when it has not paid.
+const RESUMED_DAYS: i64 = 7;
+
+/// Make a client. Its owner gets a mail with a link to choose a password.
+#[utoipa::path(post, path = "/api/deploy", tag = "operator", security(("bearer" = [])),
+    request_body = DeployRequest, responses(
+    (status = 201, body = DeployResponse, description = "Provisioning has begun"),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only an operator may do this"),
+    (status = 409, body = Problem, description = "The address has an account"),
+    (status = 422, body = Problem, description = "Fields are wrong"),
+))]
+pub(super) async fn deploy(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    Json(request): Json<DeployRequest>,
+) -> Result<impl IntoResponse> {
+    let world = &app.world;
+    let mut check = Check::default();
+    let new = NewClient {
+        email: check.email("email", &request.email),
+        password_hash: None,
+        first_name: check.name("firstName", &request.first_name),
+        last_name: check.name("lastName", &request.last_name),
+        company: check.name("company", &request.company),
+        plan: request.plan.clone(),
+    };
+    if world.plans.get(&request.plan).is_none() {
+        check.wrong("plan", "is none of the plans");
+    }
+    check.finish()?;
+    let mut tx = world.store.begin().await?;
+    let (client, _) = lives::sign_up(world, &mut tx, new).await?;
+    tx.audit(&audit(&app, &operator, "deploy", Some(&client.id), "")).await?;
+    tx.commit().await?;
+    let url = world.settings.client_url(&client.host);
+    Ok((StatusCode::CREATED, axum::Json(DeployResponse { client_id: client.id, url })))
+}
+
+/// What an operator can order for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// To an instance of their own.
+    Migrate,
+    Suspend,
+    Resume,
+    Delete,
+}
+
+impl Order {
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "migrate" => Some(Self::Migrate),
+            "suspend" => Some(Self::Suspend),
+            "resume" => Some(Self::Resume),
+            "delete" => Some(Self::Delete),
+            _ => None,
+        }
+    }
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Migrate => "migrate",
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// Order something for a client: `migrate`, `suspend`, `resume` or `delete`.
+#[utoipa::path(post, path = "/api/operator/clients/{client_id}/{order}", tag = "operator", security(("bearer" = [])),
+    params(("client_id" = String, Path), ("order" = String, Path, description = "migrate, suspend, resume or delete")),
+    responses(
+    (status = 202, description = "It has begun; follow the deployment status"),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only an operator may do this"),
+    (status = 404, body = Problem, description = "No such client or order"),
+    (status = 409, body = Problem, description = "The client's state does not allow it"),
+))]
+pub(super) async fn order_client(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    Path((client, word)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let client: ClientId = client.parse().map_err(|_| Error::NotFound)?;
+    let what = Order::parse(&word).ok_or(Error::NotFound)?;
+    order(&app, &operator, &client, what).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// The one way, for the API and the console alike.
+pub async fn order(app: &App, operator: &Member, client: &ClientId, what: Order) -> Result<()> {
+    let world = &app.world;
+    let mut tx = world.store.begin().await?;
+    let mut row = tx.client(client).await?.ok_or(Error::NotFound)?;
+    match what {
+        Order::Migrate => {
+            if row.stack != StackPhase::Ready {
+                let why = format!("A client whose stack is {} cannot be migrated.", row.stack.as_str());
+                return Err(Error::NotNow(why));
+            }
+            lives::migrate(world, &mut tx, &row).await?;
+        }
+        Order::Suspend => lives::apply(world, &mut tx, &mut row, Event::Suspended).await?,
+        Order::Resume => lives::apply(world, &mut tx, &mut row, Event::Resumed { extra_days: RESUMED_DAYS }).await?,
+        Order::Delete => lives::apply(world, &mut tx, &mut row, Event::Deleted).await?,
+    }
+    tx.audit(&audit(app, operator, what.as_str(), Some(client), "")).await?;
+    tx.commit().await?;
+    if what == Order::Delete {
+        end_subscription(app, &row).await;
+    }
+    Ok(())
+}
+
+/// Who is deleted pays no more. If the till does not answer now, its sweep does this within the hour.
+async fn end_subscription(app: &App, client: &Client) {
+    let Some(subscription) = &client.subscription_id else { return };
+    if let Err(error) = app.world.till.end_subscription(subscription).await {
+        tracing::warn!(client = %client.id, %error, "a deleted client's subscription is not ended yet");
+    }
+}
+
+/// Set a parked flow going: `retry` in its direction, or `turn-back` to undo what it did.
+#[utoipa::path(post, path = "/api/operator/flows/{flow_id}/{order}", tag = "operator", security(("bearer" = [])),
+    params(("flow_id" = String, Path), ("order" = String, Path, description = "retry or turn-back")),
+    responses(
+    (status = 202, description = "It goes on"),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only an operator may do this"),
+    (status = 404, body = Problem, description = "No such flow or order"),
+    (status = 409, body = Problem, description = "It is not parked, or is past its commit"),
+))]
+pub(super) async fn order_flow(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    Path((flow, word)): Path<(String, String)>,
+) -> Result<StatusCode> {
+    let flow: FlowId = flow.parse().map_err(|_| Error::NotFound)?;
+    let back = match word.as_str() {
+        "retry" => false,
+        "turn-back" => true,
+        _ => return Err(Error::NotFound),
+    };
+    set_going(&app, &operator, &flow, back).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+/// The one way, for the API and the console alike.
+pub async fn set_going(app: &App, operator: &Member, flow: &FlowId, back: bool) -> Result<()> {
+    let world = &app.world;
+    world.store.timeline(flow).await?.ok_or(Error::NotFound)?;
+    let mut tx = world.store.begin().await?;
+    let granted = if back { tx.turn_back_flow(flow).await? } else { tx.retry_flow(flow).await? };
+    granted.map_err(|refused| Error::NotNow(format!("This is not possible: {refused}.")))?;
+    let action = if back { "turn back flow" } else { "retry flow" };
+    tx.audit(&audit(app, operator, action, None, flow.as_str())).await?;
+    Ok(tx.commit().await?)
+}
+
+fn audit(app: &App, operator: &Member, action: &str, client: Option<&ClientId>, detail: &str) -> AuditRow {
+    AuditRow {
+        at: app.world.now(),
+        actor: operator.id.to_string(),
+        action: action.to_owned(),
+        client_id: client.cloned(),
+        detail: detail.to_owned(),
+    }
+}

@@ -1,0 +1,277 @@
+//! What the till says becomes a client's life.
+//!
+//! An event is only a hint that something happened: events come late, twice and out of order. So the
+//! customer's subscription is fetched anew, and the domain decides what its present state means. A sweep
+//! asks for those of whom no event told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use stackpro_domain::lifecycle::{Event, Life, State};
+use stackpro_domain::time::{MINUTE, SECOND};
+use stackpro_domain::{ClientId, Time};
+use stackpro_store::{Client, ClientFilter, StoreError, TillEvent, TillEventState, Tx};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::lives::{self, LifeError};
+use crate::till::{Subscription, TillError, subscription};
+use crate::world::World;
+
+const BATCH: u32 = 50;
+/// Failures after which an event waits for the operator: with the pauses between, two hours.
+const MAX_ATTEMPTS: u32 = 16;
+const TIMER: Duration = Duration::from_secs(2);
+const SWEEP_FIRST: Duration = Duration::from_secs(60);
+const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Till(#[from] TillError),
+    #[error(transparent)]
+    Life(#[from] LifeError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Handles events until `shutdown`: woken by a commit that brought one, and by a timer.
+pub async fn run(world: Arc<World>, shutdown: CancellationToken) {
+    let wake = Arc::new(Notify::new());
+    let hook = Arc::clone(&wake);
+    world.store.on_commit(move |committed| {
+        if committed.till_event {
+            hook.notify_one();
+        }
+    });
+    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_FIRST, SWEEP_EVERY);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = wake.notified() => look(&world).await,
+            () = tokio::time::sleep(TIMER) => look(&world).await,
+            _ = sweep.tick() => sweep_all(&world).await,
+        }
+    }
+}
+
+/// Handles what is due.
+async fn look(world: &World) {
+    let due = match world.store.till_events_due(world.now().ms(), BATCH).await {
+        Ok(due) => due,
+        Err(error) => return tracing::warn!(%error, "the till's events cannot be read"),
+    };
+    for event in due {
+        if let Err(fault) = handle(world, &event).await {
+            postpone(world, &event, &fault).await;
+        }
+    }
+}
+
+async fn handle(world: &World, event: &TillEvent) -> Result<(), Fault> {
+    let Some(customer) = customer(event) else { return mark(world, event, TillEventState::Ignored).await };
+    let found = world.till.subscription_of(&customer).await?;
+    let client = match world.store.client_by_customer(&customer).await? {
+        Some(client) => Some(client.id),
+        None => found.as_ref().and_then(|subscription| subscription.client_id.clone()),
+    };
+    let (Some(subscription), Some(client)) = (found, client) else {
+        return mark(world, event, TillEventState::Ignored).await;
+    };
+    sync(world, &client, &subscription, Some(event)).await
+}
+
+/// Whose affairs an event may have changed; `None` when it is of a kind that means nothing to us.
+fn customer(event: &TillEvent) -> Option<String> {
+    const KINDS: [&str; 3] = ["checkout.session.", "customer.subscription.", "invoice."];
+    if !KINDS.iter().any(|kind| event.kind.starts_with(kind)) {
+        return None;
+    }
+    let payload: Value = serde_json::from_str(&event.payload).ok()?;
+    subscription::id_of(payload.pointer("/data/object/customer"))
+}
+
+/// Asks the till about a client now, whether or not an event told of it.
+pub async fn sync_client(world: &World, client: &Client) -> Result<(), crate::problem::Error> {
+    let Some(customer) = &client.customer_id else { return Ok(()) };
+    let Some(subscription) = world.till.subscription_of(customer).await? else { return Ok(()) };
+    sync(world, &client.id, &subscription, None).await.map_err(|fault| match fault {
+        Fault::Till(error) => error.into(),
+        Fault::Life(error) => error.into(),
+        Fault::Store(error) => error.into(),
+    })
+}
+
+/// Writes what the subscription means, and that the event is handled, in one transaction.
+async fn sync(
+    world: &World,
+    client: &ClientId,
+    subscription: &Subscription,
+    event: Option<&TillEvent>,
+) -> Result<(), Fault> {
+    let invoiced_at = match &subscription.latest_invoice {
+        Some(invoice) if subscription.status == "past_due" => world.till.invoice_created_at(invoice).await?,
+        _ => None,
+    };
+    let mut tx = world.store.begin().await?;
+    if let Some(mut row) = tx.client(client).await? {
+        follow(world, &mut tx, &mut row, subscription, invoiced_at).await?;
+    }
+    if let Some(event) = event {
+        tx.till_event_handled(&event.id, TillEventState::Handled, world.now(), None, None).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+async fn follow(
+    world: &World,
+    tx: &mut Tx,
+    row: &mut Client,
+    subscription: &Subscription,
+    invoiced_at: Option<Time>,
+) -> Result<(), Fault> {
+    let before = row.clone();
+    if row.life.state != State::Deleted {
+        row.customer_id.get_or_insert_with(|| subscription.customer.clone());
+        row.subscription_id = Some(subscription.id.clone());
+        if let Some(plan) = subscription.plan.as_ref().filter(|plan| world.plans.get(plan).is_some()) {
+            row.plan.clone_from(plan);
+        }
+        row.interval = subscription.interval.or(row.interval);
+    }
+    for event in subscription.events(invoiced_at, world.now()) {
+        if is_news(&row.life, event) {
+            lives::apply(world, tx, row, event).await?;
+        }
+    }
+    if *row != before {
+        tx.update_client(row).await?;
+    }
+    Ok(())
+}
+
+/// Whether it tells something that the life does not say already. A client whom the operator suspended does
+/// not come back because a period is paid that was paid before.
+fn is_news(life: &Life, event: Event) -> bool {
+    match event {
+        Event::Paid { until } if life.state == State::Suspended => life.paid_until.is_none_or(|paid| until > paid),
+        // A deleted client's subscription is ended by the sweep.
+        Event::Paid { .. } => life.state != State::Deleted,
+        Event::CancelsAtPeriodEnd(cancels) => life.state.is_paying() && life.cancels_at_period_end != cancels,
+        _ => life.state != State::Deleted,
+    }
+}
+
+async fn mark(world: &World, event: &TillEvent, state: TillEventState) -> Result<(), Fault> {
+    let mut tx = world.store.begin().await?;
+    tx.till_event_handled(&event.id, state, world.now(), None, None).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Later again, or, after many failures, when the operator says so.
+async fn postpone(world: &World, event: &TillEvent, fault: &Fault) {
+    let now = world.now();
+    let give_up = event.attempts + 1 >= MAX_ATTEMPTS;
+    let (state, next_at) = if give_up {
+        tracing::error!(event = event.id, %fault, "an event of the till is parked");
+        (TillEventState::Parked, None)
+    } else {
+        tracing::warn!(event = event.id, %fault, "an event of the till is tried again");
+        (TillEventState::Received, Some(now.plus(backoff_ms(event.attempts))))
+    };
+    let written = async {
+        let mut tx = world.store.begin().await?;
+        tx.till_event_handled(&event.id, state, now, Some(&fault.to_string()), next_at).await?;
+        tx.commit().await
+    };
+    if let Err(error) = written.await {
+        tracing::warn!(event = event.id, %error, "an event's failure was not written");
+    }
+}
+
+/// 1 s doubling to 10 minutes.
+pub(super) fn backoff_ms(failures: u32) -> i64 {
+    (SECOND << failures.min(10)).min(10 * MINUTE)
+}
+
+/// Asks the till about every client that it knows.
+async fn sweep_all(world: &World) {
+    let mut after = None;
+    loop {
+        let page = match world.store.clients(&ClientFilter::default(), after.as_deref(), 100).await {
+            Ok(page) => page,
+            Err(error) => return tracing::warn!(%error, "the sweep over the till's clients broke off"),
+        };
+        for summary in &page.rows {
+            if let Err(error) = sweep(world, &summary.id).await {
+                tracing::warn!(client = %summary.id, %error, "the till could not be asked about a client");
+            }
+        }
+        after = page.next;
+        if after.is_none() {
+            return;
+        }
+    }
+}
+
+async fn sweep(world: &World, id: &ClientId) -> Result<(), crate::problem::Error> {
+    let Some(client) = world.store.client(id).await? else { return Ok(()) };
+    if client.life.state != State::Deleted {
+        return sync_client(world, &client).await;
+    }
+    let Some(subscription) = &client.subscription_id else { return Ok(()) };
+    world.till.end_subscription(subscription).await?;
+    let mut tx = world.store.begin().await?;
+    if let Some(mut row) = tx.client(id).await? {
+        row.subscription_id = None;
+        tx.update_client(&row).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(kind: &str, payload: &str) -> TillEvent {
+        TillEvent {
+            id: "evt_1".into(),
+            kind: kind.into(),
+            payload: payload.into(),
+            state: TillEventState::Received,
+            attempts: 0,
+            error: None,
+            received_at: Time(0),
+            handled_at: None,
+        }
+    }
+
+    #[test]
+    fn an_event_says_whose_it_is_or_nothing() {
+        let payload = r#"{"data":{"object":{"customer":"cus_1"}}}"#;
+        assert_eq!(customer(&event("invoice.paid", payload)).as_deref(), Some("cus_1"));
+        assert_eq!(customer(&event("charge.refunded", payload)), None);
+        let expanded = r#"{"data":{"object":{"customer":{"id":"cus_2"}}}}"#;
+        assert_eq!(customer(&event("customer.subscription.updated", expanded)).as_deref(), Some("cus_2"));
+        for bad in ["", "[]", r#"{"data":1}"#, r#"{"data":{"object":{"customer":7}}}"#] {
+            assert_eq!(customer(&event("invoice.paid", bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_suspended_client_comes_back_for_new_money_alone() {
+        let trial = crate::testing::plans().trial;
+        let paid = Event::Paid { until: Time(0).plus_days(30) };
+        let (life, _) = Life::begin(&trial, Time(0)).apply(paid, &trial, Time(0)).unwrap();
+        let (life, _) = life.apply(Event::Suspended, &trial, Time(1)).unwrap();
+        assert!(!is_news(&life, paid));
+        assert!(is_news(&life, Event::Paid { until: Time(0).plus_days(60) }));
+    }
+
+    #[test]
+    fn pauses_grow_and_are_bounded() {
+        assert_eq!([0, 1, 2].map(backoff_ms), [1_000, 2_000, 4_000]);
+        assert_eq!(backoff_ms(u32::MAX), 600_000);
+    }
+}
