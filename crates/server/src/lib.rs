@@ -6,15 +6,22 @@
 
 pub mod agents;
 pub mod auth;
+pub mod cache;
 pub mod flows;
+pub mod http;
 pub mod ids;
 pub mod letters;
 pub mod lives;
+pub mod pages;
 pub mod prober;
+pub mod problem;
 pub mod reconcilers;
 pub mod secrets;
-#[cfg(test)]
-mod testing;
 pub mod till;
 pub mod web;
 pub mod world;
+
+pub use http::router;
+
+#[cfg(test)]
+mod testing;

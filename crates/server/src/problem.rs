@@ -159,6 +159,7 @@ impl From<StoreError> for Error {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Conflict("email") => Self::email_taken(),
+            StoreError::Invalid(what) => Self::field(what, "is not valid"),
             StoreError::Busy(cause) | StoreError::Unavailable(cause) => Self::Unavailable(cause),
             other => Self::Internal(other.to_string()),
         }

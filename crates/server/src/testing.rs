@@ -1,5 +1,9 @@
 //! What the unit tests of this crate share.
 
+use stackpro_domain::Time;
+use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_store::{Member, Role};
+
 use crate::world::{Rates, Settings};
 
 pub(crate) fn settings() -> Settings {
@@ -15,5 +19,24 @@ pub(crate) fn settings() -> Settings {
         cors_origins: Vec::new(),
         hash_queue: 64,
         rates: Rates::default(),
+    }
+}
+
+pub(crate) fn plans() -> Plans {
+    Plans::parse(DEFAULT_PLANS).unwrap()
+}
+
+/// An owner of `acme-7f3k`.
+pub(crate) fn member(id: &str) -> Member {
+    Member {
+        id: id.parse().unwrap(),
+        client_id: Some("acme-7f3k".parse().unwrap()),
+        email: format!("{id}@acme.example"),
+        first_name: "Ann".into(),
+        last_name: "Acme".into(),
+        role: Role::Owner,
+        password_hash: None,
+        email_verified_at: None,
+        created_at: Time(0),
     }
 }

@@ -153,8 +153,13 @@ impl Settings {
     }
 
     pub fn dashboard_url(&self, client: &ClientId) -> String {
-        format!("{}/app/{client}", self.public_url)
+        format!("{}{}", self.public_url, dashboard_path(client))
     }
+}
+
+/// Where a client's pages are, below [`Settings::public_url`].
+pub fn dashboard_path(client: &ClientId) -> String {
+    format!("/dashboard/{client}")
 }
 
 /// At most `limit` in each window of `window_ms` milliseconds.

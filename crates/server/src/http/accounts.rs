@@ -15,6 +15,7 @@ use super::shape;
 use crate::auth::{Address, Caller, limit_rate, password};
 use crate::lives::{self, NewClient};
 use crate::problem::{Error, Result};
+use crate::world::dashboard_path;
 
 /// Sign up: a client, its owner, and a stack that is being provisioned.
 #[utoipa::path(post, path = "/api/auth/signup", tag = "accounts", request_body = SignupRequest, responses(
@@ -53,12 +54,15 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
     }
     let short = password::length_problem(&request.password);
     let judged = short.is_none();
-    short.into_iter().for_each(|message| check.wrong("password", message));
+    if let Some(message) = short {
+        check.wrong("password", message);
+    }
     limit_rate(app, &[(format!("signup:{}", address.0), world.settings.rates.signup_address)]).await?;
     if judged {
         let about = vec![email.clone(), first_name.clone(), last_name.clone(), company.clone()];
-        let weak = world.passwords.judge(request.password.clone(), about).await?;
-        weak.into_iter().for_each(|message| check.wrong("password", message));
+        if let Some(message) = world.passwords.judge(request.password.clone(), about).await? {
+            check.wrong("password", message);
+        }
     }
     check.finish()?;
     if world.store.member_by_email(&email).await?.is_some() {
@@ -157,9 +161,6 @@ fn token(app: &App, member: &Member) -> Result<String> {
 }
 
 /// Where a member goes after they have signed in.
-pub fn home_of(client: Option<&ClientId>, app: &App) -> String {
-    match client {
-        Some(client) => app.world.settings.dashboard_path(client),
-        None => "/console".into(),
-    }
+pub fn home_of(client: Option<&ClientId>) -> String {
+    client.map_or_else(|| "/console".into(), dashboard_path)
 }

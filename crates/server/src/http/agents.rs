@@ -98,7 +98,7 @@ async fn report(State(app): State<App>, headers: HeaderMap, request: Request) ->
                 requests: bounded(stack.usage.requests),
                 traffic_bytes: bounded(stack.usage.traffic_bytes),
             };
-            tx.record_usage(&stack.client_id, &row.id, counters, now).await?;
+            tx.record_usage(&stack.client_id, &row.id, &counters, now).await?;
         }
     }
     tx.commit().await?;

@@ -10,7 +10,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream::{self, Stream};
-use stackpro_domain::{ClientId, Time};
+use stackpro_domain::ClientId;
 use stackpro_protocol::api::{Dashboard, Deployment, Problem, TrialStatus};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -78,27 +78,19 @@ async fn cached(
 ) -> Result<Response> {
     let (generation, now) = (app.world.store.generation(), app.world.now());
     let who = (&access.client, &access.claims.member);
-    let bytes = match app.cache.get(view, who, generation, now) {
-        Some(bytes) => bytes,
-        None => {
-            let bytes = make(app, access).await?;
-            app.cache.put(view, who, generation, now, bytes.clone());
-            bytes
-        }
+    let bytes = if let Some(bytes) = app.cache.get(view, who, generation, now) {
+        bytes
+    } else {
+        let bytes = make(app, access).await?;
+        app.cache.put(view, who, generation, now, bytes.clone());
+        bytes
     };
     Ok(([(CONTENT_TYPE, JSON)], bytes).into_response())
 }
 
 pub async fn row(app: &App, access: &ClientAccess) -> Result<stackpro_store::DashboardRow> {
-    let since = month_start(app.world.now());
-    let row = app.world.store.dashboard(&access.client, &access.claims.member, since).await?;
+    let row = app.world.store.dashboard(&access.client, &access.claims.member).await?;
     row.ok_or(Error::NotFound)
-}
-
-/// When the month began, in UTC: mails are counted by the month.
-fn month_start(now: Time) -> Time {
-    let date = now.to_string();
-    format!("{}-01T00:00:00Z", date.get(..7).unwrap_or("1970-01")).parse().unwrap_or(now)
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Bytes> {
@@ -106,7 +98,7 @@ fn to_json(value: &impl serde::Serialize) -> Result<Bytes> {
 }
 
 /// How long one stream lasts; browsers come again by themselves.
-const STREAM_LIFE: Duration = Duration::from_secs(600);
+const STREAM_LIFE: Duration = Duration::from_mins(10);
 /// Least time between two looks, and longest time without one (another process may have written).
 const LOOK_AGAIN: Duration = Duration::from_millis(250);
 const LOOK_ANYWAY: Duration = Duration::from_secs(1);
@@ -172,15 +164,4 @@ impl Follower {
 async fn look(app: &App, client: &ClientId) -> Result<String> {
     let deployment = deployment(app, client).await?;
     serde_json::to_string(&deployment).map_err(|error| Error::Internal(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_month_begins_on_its_first() {
-        let start = month_start("2026-11-24T23:16:44.123Z".parse().unwrap());
-        assert_eq!(start.to_string(), "2026-11-01T00:00:00.000Z");
-    }
 }

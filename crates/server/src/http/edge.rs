@@ -39,11 +39,11 @@ impl Headers {
     /// A form's answer may lead to the till or to a client's portal, and browsers apply `form-action` to
     /// where a form is redirected too.
     pub fn new(world: &World) -> Self {
-        let mut targets = vec!["'self'".to_owned(), world.settings.client_url(&format!("*.{}", world.settings.client_domain))];
+        let sites = world.settings.client_url(&format!("*.{}", world.settings.client_domain));
+        let mut targets = vec![sites.as_str()];
         targets.extend(world.till.page_origins());
-        let csp = crate::web::CSP.replace("form-action 'self'", &format!("form-action {}", targets.join(" ")));
-        let fallback = HeaderValue::from_static(crate::web::CSP);
-        Self { page_csp: HeaderValue::from_str(&csp).unwrap_or(fallback), https: world.settings.is_https() }
+        let page_csp = HeaderValue::from_str(&crate::web::csp(&targets)).unwrap_or(API_CSP);
+        Self { page_csp, https: world.settings.is_https() }
     }
 }
 
@@ -120,8 +120,10 @@ fn accepts_html(headers: &HeaderMap) -> bool {
 
 fn is_failure(response: &Response) -> bool {
     let status = response.status();
-    let rendered = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/html"));
-    (status.is_client_error() || status.is_server_error()) && !rendered
+    let said = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    // What the framework says by itself is plain text.
+    let bare = said.is_none_or(|kind| kind.starts_with(b"text/plain"));
+    (status.is_client_error() || status.is_server_error()) && bare
 }
 
 /// What the framework answered by itself (405, …) has no [`Failure`] with it.

@@ -26,9 +26,10 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-pub use accounts::sign_up;
+pub use accounts::{contact, home_of, log_in, sign_up};
 pub use checkout::begin_checkout;
-pub use operator::{Order, order};
+pub use clients::{deployment, row};
+pub use operator::{Order, order, set_going};
 
 use crate::auth::token::Tokens;
 use crate::cache::Cache;

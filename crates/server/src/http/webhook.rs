@@ -67,12 +67,12 @@ fn event(body: &[u8], now: stackpro_domain::Time) -> Option<TillEvent> {
 type Waiting = (TillEvent, oneshot::Sender<std::result::Result<(), String>>);
 
 /// Commits events in groups, so that many a second cost few commits. It ends when this is dropped.
-pub struct Writer {
+pub(super) struct Writer {
     queue: mpsc::Sender<Waiting>,
 }
 
 impl Writer {
-    pub fn start(store: Store) -> Self {
+    pub(super) fn start(store: Store) -> Self {
         let (queue, mut waiting) = mpsc::channel::<Waiting>(WAITING);
         tokio::spawn(async move {
             let mut group = Vec::with_capacity(GROUP);

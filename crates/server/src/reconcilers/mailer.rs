@@ -1,12 +1,10 @@
 //! Sends the mails that transactions queued. The same id is delivered once, so that a mail whose sending was
 //! not recorded can be sent again.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use stackpro_cloud::{CloudError, Message};
 use stackpro_store::{OutMail, StoreError};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::till_events::backoff_ms;
@@ -17,28 +15,12 @@ const BATCH: u32 = 50;
 const MAX_ATTEMPTS: u32 = 160;
 const TIMER: Duration = Duration::from_secs(2);
 
-/// Sends until `shutdown`: woken by a commit that queued a mail, and by a timer.
-pub async fn run(world: Arc<World>, shutdown: CancellationToken) {
-    let wake = Arc::new(Notify::new());
-    let hook = Arc::clone(&wake);
-    world.store.on_commit(move |committed| {
-        if committed.queued_mail {
-            hook.notify_one();
-        }
-    });
-    loop {
-        if let Err(error) = look(&world).await {
-            tracing::warn!(%error, "the queued mails cannot be read or marked");
-        }
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = wake.notified() => {}
-            () = tokio::time::sleep(TIMER) => {}
-        }
-    }
+pub async fn run(world: &World, shutdown: CancellationToken) {
+    super::every("mailer", TIMER, &world.wakes.mailer, shutdown, || round(world)).await;
 }
 
-async fn look(world: &World) -> Result<(), StoreError> {
+/// Sends what is due.
+pub async fn round(world: &World) -> Result<(), StoreError> {
     for mail in world.store.queued_mails(world.now(), BATCH).await? {
         send(world, mail).await?;
     }

@@ -3,7 +3,9 @@
 
 pub mod fleet;
 pub mod lifecycle;
+pub mod mailer;
 pub mod sweeper;
+pub mod till_events;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,5 +45,7 @@ pub async fn run(world: Arc<World>, shutdown: CancellationToken) {
         lifecycle::run(&world, shutdown.clone()),
         fleet::run(&world, shutdown.clone()),
         sweeper::run(&world, shutdown.clone()),
+        mailer::run(&world, shutdown.clone()),
+        till_events::run(&world, shutdown.clone()),
     );
 }

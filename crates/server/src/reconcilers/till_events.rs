@@ -4,7 +4,6 @@
 //! customer's subscription is fetched anew, and the domain decides what its present state means. A sweep
 //! asks for those of whom no event told.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +11,6 @@ use stackpro_domain::lifecycle::{Event, Life, State};
 use stackpro_domain::time::{MINUTE, SECOND};
 use stackpro_domain::{ClientId, Time};
 use stackpro_store::{Client, ClientFilter, StoreError, TillEvent, TillEventState, Tx};
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::lives::{self, LifeError};
@@ -23,8 +21,8 @@ const BATCH: u32 = 50;
 /// Failures after which an event waits for the operator: with the pauses between, two hours.
 const MAX_ATTEMPTS: u32 = 16;
 const TIMER: Duration = Duration::from_secs(2);
-const SWEEP_FIRST: Duration = Duration::from_secs(60);
-const SWEEP_EVERY: Duration = Duration::from_secs(3600);
+const SWEEP_FIRST: Duration = Duration::from_mins(1);
+const SWEEP_EVERY: Duration = Duration::from_hours(1);
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
@@ -36,37 +34,31 @@ enum Fault {
     Store(#[from] StoreError),
 }
 
-/// Handles events until `shutdown`: woken by a commit that brought one, and by a timer.
-pub async fn run(world: Arc<World>, shutdown: CancellationToken) {
-    let wake = Arc::new(Notify::new());
-    let hook = Arc::clone(&wake);
-    world.store.on_commit(move |committed| {
-        if committed.till_event {
-            hook.notify_one();
+pub async fn run(world: &World, shutdown: CancellationToken) {
+    let sweep = async {
+        let mut hourly = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_FIRST, SWEEP_EVERY);
+        loop {
+            hourly.tick().await;
+            if let Err(error) = sweep_all(world).await {
+                tracing::warn!(%error, "the sweep over the till's clients broke off");
+            }
         }
-    });
-    let mut sweep = tokio::time::interval_at(tokio::time::Instant::now() + SWEEP_FIRST, SWEEP_EVERY);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = wake.notified() => look(&world).await,
-            () = tokio::time::sleep(TIMER) => look(&world).await,
-            _ = sweep.tick() => sweep_all(&world).await,
-        }
+    };
+    let events = super::every("till events", TIMER, &world.wakes.till_events, shutdown, || round(world));
+    tokio::select! {
+        () = events => {}
+        () = sweep => {}
     }
 }
 
 /// Handles what is due.
-async fn look(world: &World) {
-    let due = match world.store.till_events_due(world.now().ms(), BATCH).await {
-        Ok(due) => due,
-        Err(error) => return tracing::warn!(%error, "the till's events cannot be read"),
-    };
-    for event in due {
+pub async fn round(world: &World) -> Result<(), StoreError> {
+    for event in world.store.till_events_due(world.now().ms(), BATCH).await? {
         if let Err(fault) = handle(world, &event).await {
             postpone(world, &event, &fault).await;
         }
     }
+    Ok(())
 }
 
 async fn handle(world: &World, event: &TillEvent) -> Result<(), Fault> {
@@ -156,9 +148,8 @@ async fn follow(
 fn is_news(life: &Life, event: Event) -> bool {
     match event {
         Event::Paid { until } if life.state == State::Suspended => life.paid_until.is_none_or(|paid| until > paid),
-        // A deleted client's subscription is ended by the sweep.
-        Event::Paid { .. } => life.state != State::Deleted,
         Event::CancelsAtPeriodEnd(cancels) => life.state.is_paying() && life.cancels_at_period_end != cancels,
+        // A deleted client's subscription is ended by the sweep.
         _ => life.state != State::Deleted,
     }
 }
@@ -196,13 +187,10 @@ pub(super) fn backoff_ms(failures: u32) -> i64 {
 }
 
 /// Asks the till about every client that it knows.
-async fn sweep_all(world: &World) {
+async fn sweep_all(world: &World) -> Result<(), StoreError> {
     let mut after = None;
     loop {
-        let page = match world.store.clients(&ClientFilter::default(), after.as_deref(), 100).await {
-            Ok(page) => page,
-            Err(error) => return tracing::warn!(%error, "the sweep over the till's clients broke off"),
-        };
+        let page = world.store.clients(&ClientFilter::default(), after.as_deref(), 100).await?;
         for summary in &page.rows {
             if let Err(error) = sweep(world, &summary.id).await {
                 tracing::warn!(client = %summary.id, %error, "the till could not be asked about a client");
@@ -210,7 +198,7 @@ async fn sweep_all(world: &World) {
         }
         after = page.next;
         if after.is_none() {
-            return;
+            return Ok(());
         }
     }
 }

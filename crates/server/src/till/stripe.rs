@@ -26,6 +26,8 @@ pub struct TillConfig {
     pub secret_key: SecretString,
     /// The present secret of the webhook endpoint and, during a rotation, the other one.
     pub webhook_secrets: Vec<SecretString>,
+    /// Origins of the pages on which clients pay and see to their invoices.
+    pub page_origins: Vec<String>,
 }
 
 pub struct Till {
@@ -74,6 +76,10 @@ impl Till {
 
     pub fn webhook_secrets(&self) -> Vec<&str> {
         self.config.webhook_secrets.iter().map(ExposeSecret::expose_secret).collect()
+    }
+
+    pub fn page_origins(&self) -> impl Iterator<Item = &str> {
+        self.config.page_origins.iter().map(String::as_str)
     }
 
     /// The till's customer for this client: the same one however often it is asked for.
