@@ -48,14 +48,7 @@ impl Cache {
     }
 
     /// `generation` and `made` are as they were before the answer was read from the store.
-    pub fn put(
-        &self,
-        view: View,
-        (client, member): (&ClientId, &MemberId),
-        generation: u64,
-        made: Time,
-        bytes: Bytes,
-    ) {
+    pub fn put(&self, view: View, (client, member): (&ClientId, &MemberId), generation: u64, made: Time, bytes: Bytes) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         if entries.len() >= MAX_CLIENTS && !entries.contains_key(client) {
             entries.clear();

@@ -100,7 +100,9 @@ impl Error {
             }
             Self::Forbidden(why) => plain("forbidden", "This is not allowed", why),
             Self::NotFound => plain("not_found", "There is nothing here", "Nothing with this address is yours to see."),
-            Self::Gone => plain("link_used_up", "This link is used up", "It is too old or was used. Ask for a new one."),
+            Self::Gone => {
+                plain("link_used_up", "This link is used up", "It is too old or was used. Ask for a new one.")
+            }
             Self::Taken { field, message } => {
                 let error = FieldError { field: (*field).to_owned(), message: (*message).to_owned() };
                 let detail = format!("{field} {message}");

@@ -57,7 +57,7 @@ async fn forward(edge: &Edge, host: &str, peer: SocketAddr, request: Request) ->
         Err(error) => {
             tracing::warn!(%error, host, %target, "a client's instance does not answer");
             edge.world.wakes.fleet.notify_one();
-            hosts::unreachable(&edge.world)
+            hosts::unreachable(host)
         }
     }
 }

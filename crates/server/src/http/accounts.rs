@@ -4,9 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use stackpro_domain::ClientId;
-use stackpro_protocol::api::{
-    ContactRequest, LoginRequest, LoginResponse, Problem, SignupRequest, SignupResponse,
-};
+use stackpro_protocol::api::{ContactRequest, LoginRequest, LoginResponse, Problem, SignupRequest, SignupResponse};
 use stackpro_store::{Client, Contact, Member};
 
 use super::App;

@@ -1,9 +1,9 @@
 //! What agents say (see [`stackpro_protocol::agent`]). Everything in it is hostile until it is checked.
 
+use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use axum::Router;
 use stackpro_domain::time::MINUTE;
 use stackpro_protocol::agent::{Enrol, Enrolled, Report};
 use stackpro_store::{Counters, InstancePhase, InstanceRow, Purpose, Tx};

@@ -1,8 +1,8 @@
 //! The way to the till.
 
 use axum::extract::State;
-use stackpro_domain::plan::Interval;
 use stackpro_domain::ClientId;
+use stackpro_domain::plan::Interval;
 use stackpro_protocol::api::{CheckoutRequest, CheckoutResponse, Problem};
 use stackpro_store::{Client, Member, Role};
 

@@ -44,7 +44,10 @@ pub(super) async fn get_dashboard(State(app): State<App>, access: ClientAccess) 
     (status = 401, body = Problem, description = "Not signed in"),
     (status = 404, body = Problem, description = "No such client is yours to see"),
 ))]
-pub(super) async fn get_deployment_status(State(app): State<App>, access: ClientAccess) -> Result<axum::Json<Deployment>> {
+pub(super) async fn get_deployment_status(
+    State(app): State<App>,
+    access: ClientAccess,
+) -> Result<axum::Json<Deployment>> {
     Ok(axum::Json(deployment(&app, &access.client).await?))
 }
 

@@ -56,11 +56,8 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
     request.headers_mut().insert(REQUEST_ID, id.clone());
 
     let began = tokio::time::Instant::now();
-    let mut response = if method == Method::OPTIONS && origin.is_some() && is_api {
-        preflight()
-    } else {
-        answer(request, next).await
-    };
+    let mut response =
+        if method == Method::OPTIONS && origin.is_some() && is_api { preflight() } else { answer(request, next).await };
     let text = id.to_str().unwrap_or_default();
     if is_failure(&response) {
         response = render(response, text, wants_page);
@@ -135,12 +132,8 @@ fn render(response: Response, id: &str, wants_page: bool) -> Response {
     parts.headers.remove(header::CONTENT_TYPE);
     let mut rendered = if wants_page {
         let detail = if status == StatusCode::NOT_FOUND { String::new() } else { failure.detail };
-        let page = ErrorPage {
-            frame: SiteFrame::default(),
-            status: status.as_u16(),
-            detail,
-            request_id: id.to_owned(),
-        };
+        let page =
+            ErrorPage { frame: SiteFrame::default(), status: status.as_u16(), detail, request_id: id.to_owned() };
         Html(page.render().unwrap_or_default()).into_response()
     } else {
         let problem = Problem {

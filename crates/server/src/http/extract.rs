@@ -44,7 +44,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Form<T> {
 /// The whole body, or 413.
 pub async fn read(body: axum::body::Body, limit: usize) -> Result<Bytes> {
     to_bytes(body, limit).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error).is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
+        let too_large = std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error>::is::<http_body_util::LengthLimitError>);
         if too_large {
             let detail = format!("The body may have {} KiB at most.", limit / 1024);
             Error::Unreadable { status: StatusCode::PAYLOAD_TOO_LARGE, kind: "too_large", detail }

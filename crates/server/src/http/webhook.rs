@@ -111,7 +111,15 @@ mod tests {
         let read = |text: &str| event(text.as_bytes(), stackpro_domain::Time(1)).is_some();
         assert!(read(r#"{"id":"evt_1","type":"invoice.paid","data":{}}"#));
         let long = format!(r#"{{"id":"{}","type":"a"}}"#, "x".repeat(256));
-        for bad in ["", "[]", "{}", r#"{"id":1,"type":"a"}"#, r#"{"id":"a\u0000","type":"a"}"#, r#"{"id":"","type":"a"}"#, &long] {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"id":1,"type":"a"}"#,
+            r#"{"id":"a\u0000","type":"a"}"#,
+            r#"{"id":"","type":"a"}"#,
+            &long,
+        ] {
             assert!(!read(bad), "{bad}");
         }
         assert!(event(b"\xff", stackpro_domain::Time(1)).is_none());

@@ -1,6 +1,8 @@
 //! The pages' handlers: they load what a view of [`crate::web`] shows, and do what its forms ask for.
 //!
-//! Every form is checked by [`form::Posted`] before a handler sees it.
+//! Start reading at [`router`].
+
+pub mod hosts;
 
 use axum::Router;
 

@@ -22,12 +22,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub struct TillConfig {
     /// `https://api.stripe.com`, or where the simulated Stripe listens.
-    pub base: String,
+    pub base_url: String,
     pub secret_key: SecretString,
     /// The present secret of the webhook endpoint and, during a rotation, the other one.
     pub webhook_secrets: Vec<SecretString>,
-    /// Origins of the pages on which clients pay and see to their invoices.
-    pub page_origins: Vec<String>,
 }
 
 pub struct Till {
@@ -60,7 +58,7 @@ impl Till {
     /// Needs a rustls crypto provider to be installed.
     pub fn new(config: TillConfig) -> Result<Self> {
         // A simulated one is on loopback, where no proxy of the environment leads.
-        let http = if config.base.starts_with("http://") {
+        let http = if config.base_url.starts_with("http://") {
             reqwest::Client::builder().no_proxy()
         } else {
             reqwest::Client::builder()
@@ -78,8 +76,12 @@ impl Till {
         self.config.webhook_secrets.iter().map(ExposeSecret::expose_secret).collect()
     }
 
-    pub fn page_origins(&self) -> impl Iterator<Item = &str> {
-        self.config.page_origins.iter().map(String::as_str)
+    /// Origins of the pages on which clients pay and see to their invoices.
+    pub fn page_origins(&self) -> Vec<&str> {
+        if self.config.base_url.starts_with("https://api.stripe.com") {
+            return vec!["https://checkout.stripe.com", "https://billing.stripe.com"];
+        }
+        vec![self.config.base_url.trim_end_matches('/')]
     }
 
     /// The till's customer for this client: the same one however often it is asked for.
@@ -274,7 +276,7 @@ impl Till {
     ) -> std::result::Result<Value, Attempt> {
         let mut request = self
             .http
-            .request(method.clone(), format!("{}{path}", self.config.base.trim_end_matches('/')))
+            .request(method.clone(), format!("{}{path}", self.config.base_url.trim_end_matches('/')))
             .bearer_auth(self.config.secret_key.expose_secret())
             .query(query);
         if let Some(key) = key {
