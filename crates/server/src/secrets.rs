@@ -39,16 +39,6 @@ impl Secrets {
         hex(&self.derive(&["enrol", instance.as_str()]))
     }
 
-    /// With which the simulated till signs its webhooks.
-    pub fn till_webhook_secret(&self) -> String {
-        format!("whsec_{}", hex(&self.derive(&["till-webhook"])))
-    }
-
-    /// The key of the simulated till's API.
-    pub fn till_api_key(&self) -> String {
-        format!("sk_test_{}", hex(&self.derive(&["till-api"])))
-    }
-
     /// The password of a client's file portal: 20 characters of which none is read wrongly, 100 bits.
     pub fn portal_password(&self, client: &ClientId, rotation: i64) -> String {
         const ALPHABET: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyzA";
