@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 /// Hidden names older than this belong to a process that died: building one takes far less.
 const ABANDONED_AFTER: Duration = Duration::from_mins(1);
 
-/// A hidden name in `folder` that nobody else uses.
+/// A hidden name in `folder` that nobody else uses. `what` is `new` or `gone`.
 pub(super) fn hidden(folder: &Path, what: &str) -> PathBuf {
     folder.join(format!(".{what}-{}", uuid::Uuid::new_v4().simple()))
 }
@@ -36,9 +36,14 @@ pub(super) fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
 /// Makes `path` hold `value` unless it exists. True when this call made it.
 pub(super) fn create(path: &Path, value: &impl Serialize) -> io::Result<bool> {
     let temp = write_hidden(path, value)?;
-    let linked = fs::hard_link(&temp, path);
+    let linked = link(&temp, path);
     fs::remove_file(&temp)?;
-    match linked {
+    linked
+}
+
+/// Makes `path` another name of `file` unless it exists. True when this call made it.
+pub(super) fn link(file: &Path, path: &Path) -> io::Result<bool> {
+    match fs::hard_link(file, path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(error),
@@ -112,7 +117,9 @@ pub(super) fn sweep(folder: &Path) -> io::Result<usize> {
         let entry = entry?;
         let Some(metadata) = none_if_missing(entry.metadata())? else { continue };
         let old = metadata.modified()?.elapsed().is_ok_and(|age| age > ABANDONED_AFTER);
-        if old && entry.file_name().to_string_lossy().starts_with('.') {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if old && (name.starts_with(".new-") || name.starts_with(".gone-")) {
             let path = entry.path();
             let removed = if metadata.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
             none_if_missing(removed)?;

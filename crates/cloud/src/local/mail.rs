@@ -73,15 +73,14 @@ impl Mailbox {
         }
     }
 
-    /// First the id is taken, with the name that its message shall have; then the message is written, by
+    /// First the id is taken by a file that holds all, then that file gets its name in the mailbox, by
     /// whoever comes: a death in between is made good by the next try.
     fn deliver(&self, message: &Message, now: Time) -> io::Result<()> {
         let digest = digest(&message.id);
         let claim = self.delivered.join(format!("{digest}.json"));
         let wanted = Delivered { key: format!("{:014}-{digest}", now.ms()), at: now, message: message.clone() };
         let first = if files::create(&claim, &wanted)? { wanted } else { files::read(&claim)?.unwrap_or(wanted) };
-        let path = self.messages.join(format!("{}.json", first.key));
-        files::create(&path, &first).map(drop)
+        files::link(&claim, &self.messages.join(format!("{}.json", first.key))).map(drop)
     }
 }
 

@@ -11,7 +11,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use futures::future::join_all;
+use futures::StreamExt;
+use futures::stream;
 use stackpro_domain::InstanceId;
 
 use crate::{Cloud, CloudError};
@@ -36,6 +37,9 @@ pub use mail::{Delivered, MailPage, Mailbox};
 pub use nameserver::NameServer;
 
 use instances::Fleet;
+
+/// Instances that are started or ended side by side; each takes a thread meanwhile.
+const AT_ONCE: usize = 16;
 
 /// How the local cloud shall be.
 #[derive(Clone, Debug)]
@@ -108,6 +112,7 @@ impl LocalCloud {
         fs::create_dir_all(&settings.folder)?;
         // Agents get it as an argument, and have a working folder of their own.
         let folder = settings.folder.canonicalize()?;
+        files::sweep(&folder)?;
         let part = |name: &str| -> io::Result<PathBuf> {
             let path = folder.join(name);
             fs::create_dir_all(&path)?;
@@ -208,12 +213,12 @@ impl LocalCloud {
             tracing::error!(%error, "the local instances cannot be listed");
             Vec::new()
         });
-        let each = ids.into_iter().map(|id| async move {
+        let each = stream::iter(ids).map(|id| async move {
             let (fleet, of) = (self.fleet.clone(), id.clone());
             let done = faults::run(call, move || work(&fleet, &of)).await;
             done.err().map(|error| (id, error))
         });
-        join_all(each).await.into_iter().flatten().collect()
+        each.buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
     }
 }
 

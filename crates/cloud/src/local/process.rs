@@ -100,8 +100,8 @@ pub(super) fn end(folder: &Path) -> io::Result<()> {
             }
             // It may have taken its lock and not yet written its pid.
             if !told && let Some(pid) = pid_of(folder)?.and_then(group) {
-                files::none_if_missing(kill_process_group(pid, signal).map_err(io::Error::from)).ok();
-                told = true;
+                // It may have ended by itself meanwhile.
+                told = kill_process_group(pid, signal).is_ok();
             }
             std::thread::sleep(Duration::from_millis(5));
         }

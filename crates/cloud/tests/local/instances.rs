@@ -112,6 +112,7 @@ async fn instances_outlive_the_server_and_learn_where_it_is() {
     let second = home.local.cloud().compute.launch(&spec("b")).await.unwrap();
     let pid = home.pid(&made.id);
     kill(home.pid(&second.id));
+    until("the killed agent is dead", || async { home.processes() == 1 }).await;
     let restarted = home.again();
     restarted.set_server_url("http://127.0.0.1:9999");
     assert!(restarted.start_all().await.is_empty());
