@@ -1,14 +1,15 @@
 //! Stands in for an agent where the local cloud is tested: it takes its lock, says its pid, listens at its
 //! doors, and ends when it is asked to. `MISBEHAVE=crash` ends at once, `MISBEHAVE=deaf` only when killed.
 //!
-//! `toy_agent launch FOLDER TOKEN` is a control plane that launches one instance, to be killed meanwhile.
+//! Two more are control planes, to be killed meanwhile: `toy_agent launch FOLDER TOKEN` launches one
+//! instance, and `toy_agent churn FOLDER ROUND` makes and removes one of everything, again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 use std::fs::File;
 use std::path::Path;
 
 use stackpro_cloud::local::{LocalCloud, LocalSettings};
-use stackpro_cloud::{LaunchSpec, Tags};
+use stackpro_cloud::{LaunchSpec, Message, Record, Tags};
 use stackpro_domain::Time;
 use stackpro_protocol::agent::{AgentFile, AgentPid};
 use tokio::net::TcpListener;
@@ -19,8 +20,9 @@ async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["agent", "--dir", folder] => agent(Path::new(folder)).await,
-        ["launch", folder, token] => launch(folder, token).await,
-        _ => panic!("agent --dir FOLDER, or launch FOLDER TOKEN"),
+        ["launch", folder, token] => drop(open(folder).cloud().compute.launch(&spec(token)).await.unwrap()),
+        ["churn", folder, round] => churn(&open(folder), round).await,
+        _ => panic!("agent --dir FOLDER, launch FOLDER TOKEN, or churn FOLDER ROUND"),
     }
 }
 
@@ -45,9 +47,44 @@ async fn agent(folder: &Path) {
     }
 }
 
-async fn launch(folder: &str, token: &str) {
-    let cloud = LocalCloud::open(LocalSettings::new(folder, std::env::current_exe().unwrap())).unwrap();
-    let tags = Tags { resource_id: token.to_owned(), client_id: None };
-    let spec = LaunchSpec { token: token.to_owned(), instance_type: "t3.micro".into(), enrol_token: "e".into(), tags };
-    cloud.cloud().compute.launch(&spec).await.unwrap();
+fn open(folder: &str) -> LocalCloud {
+    LocalCloud::open(LocalSettings::new(folder, std::env::current_exe().unwrap())).unwrap()
+}
+
+fn tags(resource: &str) -> Tags {
+    Tags { resource_id: resource.to_owned(), client_id: None }
+}
+
+fn spec(token: &str) -> LaunchSpec {
+    LaunchSpec { token: token.to_owned(), instance_type: "t3.micro".into(), enrol_token: "e".into(), tags: tags(token) }
+}
+
+async fn churn(local: &LocalCloud, round: &str) {
+    let cloud = local.cloud();
+    let record = Record {
+        name: "churn.stackpro.localhost".into(),
+        target: ([127, 0, 0, 1], 1).into(),
+        ttl_seconds: 1,
+        tags: tags("r"),
+    };
+    for n in 0_u64.. {
+        let message = Message {
+            id: format!("{}", n / 2),
+            from: "a@stackpro.localhost".into(),
+            to: "b@example.com".into(),
+            subject: "Again".into(),
+            text: "Hi".into(),
+            html: "<p>Hi".into(),
+        };
+        local.clock().advance(1).unwrap();
+        cloud.mail.create_identity("churn.example", &tags("r")).await.unwrap();
+        cloud.mail.send(&message).await.unwrap();
+        cloud.mail.delete_identity("churn.example").await.unwrap();
+        cloud.buckets.create("churn", &tags("r")).await.unwrap();
+        cloud.buckets.delete("churn").await.unwrap();
+        cloud.dns.upsert(&record).await.unwrap();
+        cloud.dns.delete(&record.name).await.unwrap();
+        let made = cloud.compute.launch(&spec(&format!("{round}-{n}"))).await.unwrap();
+        cloud.compute.terminate(&made.id).await.unwrap();
+    }
 }

@@ -1,5 +1,6 @@
 //! What a kill -9 leaves, at instants that are prepared, and at instants as they come.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -78,6 +79,42 @@ async fn a_control_plane_killed_at_any_instant_of_a_launch_leaves_one_instance()
         until("one process is left of each", || async { home.processes() == expected }).await;
         assert_eq!(compute.list().await.unwrap().len(), expected);
     }
+}
+
+#[tokio::test]
+async fn a_control_plane_killed_amid_everything_leaves_a_cloud_that_works() {
+    let home = Home::new();
+    let path = home.local.folder().to_str().unwrap();
+    for n in 0..16_u64 {
+        let mut churner = Command::new(toy_agent())
+            .args(["churn", path, &format!("round{n}")])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        tokio::time::sleep(Duration::from_millis(60 + n * 7)).await;
+        assert_eq!(churner.try_wait().unwrap(), None, "it ended by itself");
+        churner.kill().unwrap();
+        churner.wait().unwrap();
+        let restarted = home.again();
+        // An agent whose starter died before it came up may stand in its own way once; it is tried again.
+        until("everything is recovered", || async { restarted.start_all().await.is_empty() }).await;
+        let cloud = restarted.cloud();
+        let instances = cloud.compute.list().await.unwrap();
+        assert!(instances.len() <= 1 && instances.iter().all(|i| i.state == InstanceState::Running), "{instances:?}");
+        until("no other process is left", || async { home.processes() == instances.len() }).await;
+        for instance in instances {
+            cloud.compute.terminate(&instance.id).await.unwrap();
+        }
+        assert!(cloud.buckets.list().await.unwrap().len() <= 1);
+        assert!(cloud.dns.list().await.unwrap().len() <= 1);
+        assert!(cloud.mail.list_identities().await.unwrap().len() <= 1);
+        let mails = names(&home.local.folder().join("mail"));
+        let mails: Vec<_> = mails.iter().filter_map(|name| name.split_once('-')).collect();
+        let ids: BTreeSet<_> = mails.iter().map(|(_, id)| id).collect();
+        assert_eq!(ids.len(), mails.len(), "each id was delivered once");
+        assert!(home.local.check(0).iter().all(|(_, found)| found.is_ok()));
+    }
+    assert!(home.local.mailbox().list(0).unwrap().total > 0, "nothing was done at all");
 }
 
 #[tokio::test]
