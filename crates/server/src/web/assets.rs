@@ -36,7 +36,8 @@ static VERSIONS: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
 });
 
 fn version(file: &EmbeddedFile) -> String {
-    file.metadata.sha256_hash().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    let [a, b, c, d, ..] = file.metadata.sha256_hash();
+    format!("{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 fn content_type(file: &EmbeddedFile) -> String {

@@ -48,7 +48,7 @@ pub struct InstanceRow {
 impl InstanceRow {
     fn fill(&self) -> show::Bar {
         let percent = show::share(self.clients.len(), self.capacity);
-        show::Bar { percent, tone: if percent == 100 { "warn" } else { "good" }, remark: None }
+        show::Bar { percent, tone: "good", remark: None }
     }
 }
 

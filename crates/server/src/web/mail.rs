@@ -115,13 +115,13 @@ struct Text<'a> {
 }
 
 impl Mail {
-    /// Puts it into words. The subject is one line whatever the names in it hold.
+    /// Puts it into words. The subject is one line, whatever the names in it hold.
     pub fn compose(&self, to: &Recipient) -> Result<MailContent, askama::Error> {
-        let words = self.words(to);
-        let subject = words.subject.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let text = Text { to, words: &words }.render()?;
-        let html = Html { to, words: &words }.render()?;
-        Ok(MailContent { subject, text, html })
+        let to = Recipient { first_name: show::plain(&to.first_name), company: show::plain(&to.company) };
+        let words = self.words(&to).plain();
+        let text = Text { to: &to, words: &words }.render()?;
+        let html = Html { to: &to, words: &words }.render()?;
+        Ok(MailContent { subject: words.subject, text, html })
     }
 
     fn words(&self, to: &Recipient) -> Words {
@@ -241,6 +241,19 @@ impl Words {
             facts: Vec::new(),
             button: None,
             after: None,
+        }
+    }
+
+    /// Every text one line, read in the direction in which it is written.
+    fn plain(self) -> Self {
+        let plain = |text: String| show::plain(&text);
+        Self {
+            subject: plain(self.subject),
+            heading: plain(self.heading),
+            paragraphs: self.paragraphs.into_iter().map(plain).collect(),
+            facts: self.facts.into_iter().map(|(name, value)| (plain(name), plain(value))).collect(),
+            button: self.button.map(|(label, url)| (label, plain(url))),
+            after: self.after.map(plain),
         }
     }
 

@@ -20,6 +20,8 @@ pub mod site;
 
 #[cfg(test)]
 mod preview;
+#[cfg(test)]
+mod tests;
 
 /// Every page, so that tests can walk them all. A new page is added here, and `preview` gives it a sample.
 pub const PAGES: &[&str] = &[

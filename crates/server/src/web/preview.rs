@@ -1,18 +1,20 @@
 //! Every page with sample data: for looking at, and for the tests that hold for all of them.
 //!
 //! `PREVIEW_DIR=somewhere cargo test -p stackpro-server preview` writes them with what they load, ready for
-//! any server of plain files.
+//! any server of plain files; `PREVIEW_WORDS` replaces what people say in them.
 
 use askama::Template;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
-use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
-use stackpro_domain::{Cents, ClientId, Time};
+use stackpro_domain::time::{DAY, HOUR};
+use stackpro_domain::{ClientId, Time};
 use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Step, Usage};
 
-use super::frame::{ClientFrame, ConsoleFrame, SiteFrame};
+use super::frame::{ClientFrame, SiteFrame};
 use super::mail::{Mail, Receipt, Recipient};
-use super::{PAGES, api_reference, client, console, host, site};
+use super::{PAGES, api_reference, client, host, site};
+
+mod console;
 
 pub(super) const NOW: Time = Time(1_795_562_204_123);
 
@@ -24,7 +26,7 @@ type Pages = Vec<(&'static str, String)>;
 
 /// Every page, in the order of [`PAGES`].
 pub(super) fn all(words: &Words) -> Pages {
-    [site_pages(words), client_pages(words), console_pages(words), host_pages(words), mails(words)].concat()
+    [site_pages(words), client_pages(words), console::pages(words), host_pages(words), mails(words)].concat()
 }
 
 fn show(name: &'static str, page: &impl Template) -> (&'static str, String) {
@@ -60,10 +62,6 @@ impl Words {
             state: state.into(),
             flash: (state == "active").then(|| self.text()),
         }
-    }
-
-    fn console_frame(&self) -> ConsoleFrame {
-        ConsoleFrame { csrf: self.text(), operator: self.text(), local: true, attention: 2, now: NOW, flash: None }
     }
 
     fn client(&self, state: &str) -> Client {
@@ -171,70 +169,6 @@ impl Words {
                 user: id().to_string(),
                 password: (state == "active").then(|| self.text()),
             }),
-        }
-    }
-
-    fn flow(&self, kind: &str, state: &str) -> console::FlowRow {
-        console::FlowRow {
-            id: "019ab7c2-77e0-7c31-9d0e-5a1f0c3b2d11".parse().unwrap(),
-            kind: kind.into(),
-            subject: if self.extra().is_empty() { id().to_string() } else { self.text() },
-            state: state.into(),
-            undoing: state == "parked",
-            step: Some(format!("Start your site {}", self.extra())),
-            cause: (state == "parked")
-                .then(|| format!("The agent on i-0f3a9c27d1 did not answer: connection refused {}", self.extra())),
-            created_at: NOW.plus(-3 * MINUTE),
-            finished_at: (state == "done").then(|| NOW.plus(-3 * MINUTE + 740)),
-        }
-    }
-
-    fn resource(&self, kind: &str, leaked: bool) -> console::ResourceRow {
-        console::ResourceRow {
-            id: "019ab7c2-77e0".parse().unwrap(),
-            kind: kind.into(),
-            name: format!("stackpro-{kind}-7f3k {}", self.extra()),
-            state: if leaked { "leaked" } else { "live" }.into(),
-            client: (!leaked).then(id),
-            created_at: NOW.plus(-3 * DAY),
-            leaked,
-        }
-    }
-
-    fn mail(&self, subject: &str) -> console::MailRow {
-        console::MailRow {
-            id: self.text(),
-            to: if self.extra().is_empty() { "ann@bakerlane.example".into() } else { self.text() },
-            subject: format!("{subject} {}", self.extra()),
-            state: "sent".into(),
-            at: NOW.plus(-HOUR),
-        }
-    }
-
-    fn instance(&self, name: &str, clients: usize, dedicated: bool, healthy: bool) -> console::InstanceRow {
-        console::InstanceRow {
-            id: name.parse().unwrap(),
-            dedicated,
-            state: "running".into(),
-            healthy,
-            address: format!("127.0.0.1:40121{}", self.extra()),
-            instance_type: "t3.medium".into(),
-            clients: vec![id(); clients],
-            capacity: if dedicated { 1 } else { 10 },
-            reported_at: healthy.then(|| NOW.plus(-2 * SECOND)),
-        }
-    }
-
-    fn client_row(&self, state: &str, status: &str) -> console::ClientRow {
-        console::ClientRow {
-            id: id(),
-            company: self.text(),
-            state: state.into(),
-            status: status.into(),
-            plan: "Business".into(),
-            instance: (status == "ready").then(|| "i-0f3a9c27d1".parse().unwrap()),
-            next: self.dates(state).into_iter().find(|date| date.at > NOW),
-            created_at: NOW.plus(-3 * DAY),
         }
     }
 }
@@ -462,188 +396,6 @@ fn client_pages(words: &Words) -> Pages {
     ]
 }
 
-fn overview(words: &Words, busy: bool) -> console::Overview {
-    let count = |(state, count): &(&str, u64)| console::StateCount { state: (*state).into(), count: *count };
-    console::Overview {
-        frame: words.console_frame(),
-        counts: [("trial", 14), ("grace", 2), ("active", 1_031), ("past_due", 1), ("suspended", 3)]
-            .iter()
-            .map(count)
-            .collect(),
-        revenue_month: Cents(if busy { 41_236_950 } else { 0 }),
-        cost_month: busy.then_some(Cents(1_546_512)),
-        attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
-        leaks: if busy { 1 } else { 0 },
-        instances: if busy {
-            vec![
-                words.instance("i-0f3a9c27d1", 7, false, true),
-                words.instance("i-77b1e02c4a", 10, false, true),
-                words.instance("i-2c90aa17e8", 1, true, false),
-            ]
-        } else {
-            vec![]
-        },
-        newest: if busy {
-            vec![
-                words.client_row("trial", "ready"),
-                words.client_row("trial", "provisioning"),
-                words.client_row("suspended", "suspended"),
-            ]
-        } else {
-            vec![]
-        },
-    }
-}
-
-fn client_page(words: &Words) -> console::ClientPage {
-    console::ClientPage {
-        frame: words.console_frame(),
-        client: words.client("trial"),
-        owner_name: words.text(),
-        owner_email: words.text(),
-        owner_verified: true,
-        dates: words.dates("trial"),
-        deployment: words.deployment("failed", 4, "failed"),
-        instance: Some("i-0f3a9c27d1".parse().unwrap()),
-        usage: usage(true),
-        flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
-        resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
-        mails: vec![words.mail("Welcome to StackPro: please confirm your address")],
-        actions: console::Actions { migrate: true, suspend: true, resume: true, delete: true },
-        problem: Some(words.text()),
-    }
-}
-
-fn flow_page(words: &Words) -> console::FlowPage {
-    let step = |(title, state): &(&str, &str)| console::FlowStep {
-        title: format!("{title} {}", words.extra()),
-        state: (*state).into(),
-        attempts: if *state == "failed" { 5 } else { 0 },
-        started_at: Some(NOW),
-        finished_at: (*state != "running").then(|| NOW.plus(1_240)),
-        note: (*state == "running").then(|| format!("611 MB of 912 MB {}", words.extra())),
-        error: (*state == "failed").then(|| format!("The agent did not answer: connection refused {}", words.extra())),
-        commit: title.starts_with("Switch"),
-    };
-    let steps = [
-        ("Launch the instance", "done"),
-        ("Copy the data", "running"),
-        ("Hold and compare", "failed"),
-        ("Switch over", "pending"),
-        ("Release the old place", "undone"),
-    ];
-    console::FlowPage {
-        frame: words.console_frame(),
-        flow: words.flow("migrate", "parked"),
-        steps: steps.iter().map(step).collect(),
-        may_retry: true,
-        may_turn_back: true,
-        problem: Some(words.text()),
-    }
-}
-
-fn console_pages(words: &Words) -> Pages {
-    let frame = || words.console_frame();
-    let first = console::FirstOperator {
-        frame: SiteFrame::default(),
-        csrf: words.text(),
-        token: words.text(),
-        email: words.text(),
-        first_name: words.text(),
-        last_name: words.text(),
-        errors: words.errors(&["email"]),
-    };
-    let clients = |rows: Vec<console::ClientRow>| console::Clients {
-        frame: frame(),
-        total: rows.len() as u64,
-        rows,
-        query: words.text(),
-        state: "trial".into(),
-        page: 2,
-        pages: 3,
-    };
-    let upcoming = console::Upcoming { client: id(), company: words.text(), date: words.dates("trial").remove(1) };
-    let letter = Mail::Invitation {
-        inviter: words.text(),
-        set_password_url: "http://127.0.0.1:8080/set-password?token=x".into(),
-    };
-    let letter = letter.compose(&Recipient { first_name: words.text(), company: words.text() }).unwrap();
-    let row = console::ContactRow { name: words.text(), email: words.text(), message: words.text(), at: NOW };
-    vec![
-        show("console/first", &first),
-        show("console/overview", &overview(words, true)),
-        show("console/overview-empty", &overview(words, false)),
-        show(
-            "console/clients",
-            &clients(vec![words.client_row("trial", "ready"), words.client_row("active", "migrating")]),
-        ),
-        show("console/clients-none", &clients(vec![])),
-        show("console/client", &client_page(words)),
-        show(
-            "console/instances",
-            &console::Instances {
-                frame: frame(),
-                rows: vec![
-                    words.instance("i-0f3a9c27d1", 7, false, true),
-                    words.instance("i-2c90aa17e8", 1, true, false),
-                ],
-            },
-        ),
-        show(
-            "console/resources",
-            &console::Resources {
-                frame: frame(),
-                rows: vec![
-                    words.resource("instance", true),
-                    words.resource("bucket", false),
-                    words.resource("dns_record", false),
-                ],
-                leaks: 1,
-                page: 1,
-                pages: 2,
-            },
-        ),
-        show(
-            "console/flows",
-            &console::Flows {
-                frame: frame(),
-                rows: vec![
-                    words.flow("migrate", "parked"),
-                    words.flow("provision", "done"),
-                    words.flow("suspend", "running"),
-                ],
-                state: words.text(),
-                page: 1,
-                pages: 1,
-            },
-        ),
-        show("console/flow", &flow_page(words)),
-        show(
-            "console/mailbox",
-            &console::Mailbox {
-                frame: frame(),
-                rows: vec![words.mail("3 days left of your free trial"), words.mail("Welcome to StackPro")],
-                page: 1,
-                pages: 1,
-            },
-        ),
-        show(
-            "console/mail",
-            &console::MailPage {
-                frame: frame(),
-                mail: words.mail("Welcome to StackPro"),
-                html: letter.html,
-                text: letter.text,
-            },
-        ),
-        show("console/contacts", &console::Contacts { frame: frame(), rows: vec![row], page: 1, pages: 1 }),
-        show(
-            "console/time",
-            &console::TimeMachine { frame: frame(), offset_ms: 3 * DAY, upcoming: vec![upcoming], problem: None },
-        ),
-    ]
-}
-
 fn host_pages(words: &Words) -> Pages {
     let host = || format!("baker-lane-7f3k.stackpro.localhost{}", words.extra());
     vec![
@@ -695,7 +447,8 @@ fn every_page_renders_and_can_be_looked_at() {
     let names: Vec<_> = pages.iter().map(|(name, _)| *name).collect();
     assert_eq!(names, PAGES);
     let Ok(folder) = std::env::var("PREVIEW_DIR") else { return };
-    for (name, html) in pages {
+    let words = std::env::var("PREVIEW_WORDS").unwrap_or_else(|_| LOOKED_AT.into());
+    for (name, html) in all(&Words(words)) {
         let file = std::path::Path::new(&folder).join(format!("{name}.html"));
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, html).unwrap();

@@ -1,7 +1,10 @@
 //! How values are said to people: states, durations, shares of a limit.
 
 use std::borrow::Borrow;
+use std::fmt;
 
+use askama::FastWritable;
+use askama::filters::HtmlSafe;
 use stackpro_domain::limits::{self, Limits};
 use stackpro_domain::plan::{Interval, Plan};
 use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
@@ -82,6 +85,44 @@ pub fn error<'a>(errors: &'a [FieldError], field: &str) -> Option<&'a str> {
     errors.iter().find(|error| error.field == field).map(|error| error.message.as_str())
 }
 
+/// What describes a field, as attributes: its hint and what is wrong with it.
+pub fn described(name: &str, hint: &str, errors: &[FieldError]) -> Described {
+    let wrong = error(errors, name).is_some();
+    let ids = [(!hint.is_empty(), "hint"), (wrong, "wrong")];
+    let ids = ids.iter().filter(|(is, _)| *is).map(|(_, suffix)| format!("{name}-{suffix}")).collect();
+    Described { ids, wrong }
+}
+
+/// Attributes, made here of names of ours.
+pub struct Described {
+    ids: Vec<String>,
+    wrong: bool,
+}
+
+impl fmt::Display for Described {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.ids.is_empty() {
+            write!(f, " aria-describedby=\"{}\"", self.ids.join(" "))?;
+        }
+        if self.wrong { f.write_str(" aria-invalid=\"true\"") } else { Ok(()) }
+    }
+}
+
+impl FastWritable for Described {
+    fn write_into(&self, dest: &mut dyn fmt::Write, _: &dyn askama::Values) -> askama::Result<()> {
+        Ok(write!(dest, "{self}")?)
+    }
+}
+
+impl HtmlSafe for Described {}
+
+/// A text without what would change how the text around it is read: control characters, and those that
+/// turn the direction of writing.
+pub fn plain(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().filter(|&c| !turns(c)).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// A length of time: `85 ms`, `1.2 s`, `3 min`, `2 h`, `5 days`.
 pub fn duration(ms: impl Whole) -> String {
     match ms.whole() as i64 {
@@ -102,9 +143,15 @@ pub fn took(started: &Option<Time>, finished: &Option<Time>) -> String {
     }
 }
 
-/// How long ago: `12 s ago`.
+/// How long ago, in one unit: `12 s ago`, `3 min ago`.
 pub fn since(at: impl Borrow<Time>, now: impl Borrow<Time>) -> String {
-    format!("{} ago", duration(now.borrow().since(*at.borrow())))
+    match now.borrow().since(*at.borrow()).max(0) {
+        ms if ms < SECOND => "just now".into(),
+        ms if ms < MINUTE => format!("{} s ago", ms / SECOND),
+        ms if ms < HOUR => format!("{} min ago", ms / MINUTE),
+        ms if ms < DAY => format!("{} h ago", ms / HOUR),
+        ms => format!("{} ago", count(ms / DAY, "day")),
+    }
 }
 
 /// How long ago, or `never`.

@@ -1,0 +1,243 @@
+//! The operator's pages with sample data.
+
+use stackpro_domain::Cents;
+use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
+
+use super::{NOW, Pages, Words, id, show, usage};
+use crate::web::console;
+use crate::web::frame::{ConsoleFrame, SiteFrame};
+use crate::web::mail::{Mail, Recipient};
+
+impl Words {
+    fn console_frame(&self) -> ConsoleFrame {
+        ConsoleFrame { csrf: self.text(), operator: self.text(), local: true, attention: 2, now: NOW, flash: None }
+    }
+
+    fn flow(&self, kind: &str, state: &str) -> console::FlowRow {
+        console::FlowRow {
+            id: "019ab7c2-77e0-7c31-9d0e-5a1f0c3b2d11".parse().unwrap(),
+            kind: kind.into(),
+            subject: if self.extra().is_empty() { id().to_string() } else { self.text() },
+            state: state.into(),
+            undoing: state == "parked",
+            step: Some(format!("Start your site {}", self.extra())),
+            cause: (state == "parked")
+                .then(|| format!("The agent on i-0f3a9c27d1 did not answer: connection refused {}", self.extra())),
+            created_at: NOW.plus(-3 * MINUTE),
+            finished_at: (state == "done").then(|| NOW.plus(-3 * MINUTE + 740)),
+        }
+    }
+
+    fn resource(&self, kind: &str, leaked: bool) -> console::ResourceRow {
+        console::ResourceRow {
+            id: "019ab7c2-77e0".parse().unwrap(),
+            kind: kind.into(),
+            name: format!("stackpro-{kind}-7f3k {}", self.extra()),
+            state: if leaked { "leaked" } else { "live" }.into(),
+            client: (!leaked).then(id),
+            created_at: NOW.plus(-3 * DAY),
+            leaked,
+        }
+    }
+
+    fn mail(&self, subject: &str) -> console::MailRow {
+        console::MailRow {
+            id: self.text(),
+            to: if self.extra().is_empty() { "ann@bakerlane.example".into() } else { self.text() },
+            subject: format!("{subject} {}", self.extra()),
+            state: "sent".into(),
+            at: NOW.plus(-HOUR),
+        }
+    }
+
+    fn instance(&self, name: &str, clients: usize, dedicated: bool, healthy: bool) -> console::InstanceRow {
+        console::InstanceRow {
+            id: name.parse().unwrap(),
+            dedicated,
+            state: "running".into(),
+            healthy,
+            address: format!("127.0.0.1:40121{}", self.extra()),
+            instance_type: "t3.medium".into(),
+            clients: vec![id(); clients],
+            capacity: if dedicated { 1 } else { 10 },
+            reported_at: healthy.then(|| NOW.plus(-2 * SECOND)),
+        }
+    }
+
+    fn client_row(&self, state: &str, status: &str) -> console::ClientRow {
+        console::ClientRow {
+            id: id(),
+            company: self.text(),
+            state: state.into(),
+            status: status.into(),
+            plan: "Business".into(),
+            instance: (status == "ready").then(|| "i-0f3a9c27d1".parse().unwrap()),
+            next: self.dates(state).into_iter().find(|date| date.at > NOW),
+            created_at: NOW.plus(-3 * DAY),
+        }
+    }
+}
+
+fn overview(words: &Words, busy: bool) -> console::Overview {
+    let count = |(state, count): &(&str, u64)| console::StateCount { state: (*state).into(), count: *count };
+    console::Overview {
+        frame: words.console_frame(),
+        counts: [("trial", 14), ("grace", 2), ("active", 1_031), ("past_due", 1), ("suspended", 3)]
+            .iter()
+            .map(count)
+            .collect(),
+        revenue_month: Cents(if busy { 41_236_950 } else { 0 }),
+        cost_month: busy.then_some(Cents(1_546_512)),
+        attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
+        leaks: u64::from(busy),
+        instances: if busy {
+            vec![
+                words.instance("i-0f3a9c27d1", 7, false, true),
+                words.instance("i-77b1e02c4a", 10, false, true),
+                words.instance("i-2c90aa17e8", 1, true, false),
+            ]
+        } else {
+            vec![]
+        },
+        newest: if busy {
+            vec![
+                words.client_row("trial", "ready"),
+                words.client_row("trial", "provisioning"),
+                words.client_row("suspended", "suspended"),
+            ]
+        } else {
+            vec![]
+        },
+    }
+}
+
+fn client_page(words: &Words) -> console::ClientPage {
+    console::ClientPage {
+        frame: words.console_frame(),
+        client: words.client("trial"),
+        owner_name: words.text(),
+        owner_email: words.text(),
+        owner_verified: true,
+        dates: words.dates("trial"),
+        deployment: words.deployment("failed", 4, "failed"),
+        instance: Some("i-0f3a9c27d1".parse().unwrap()),
+        usage: usage(true),
+        flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
+        resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
+        mails: vec![words.mail("Welcome to StackPro: please confirm your address")],
+        actions: console::Actions { migrate: true, suspend: true, resume: true, delete: true },
+        problem: Some(words.text()),
+    }
+}
+
+fn flow_page(words: &Words) -> console::FlowPage {
+    let step = |(title, state): &(&str, &str)| console::FlowStep {
+        title: format!("{title} {}", words.extra()),
+        state: (*state).into(),
+        attempts: if *state == "failed" { 5 } else { 0 },
+        started_at: Some(NOW),
+        finished_at: (*state != "running").then(|| NOW.plus(1_240)),
+        note: (*state == "running").then(|| format!("611 MB of 912 MB {}", words.extra())),
+        error: (*state == "failed").then(|| format!("The agent did not answer: connection refused {}", words.extra())),
+        commit: title.starts_with("Switch"),
+    };
+    let steps = [
+        ("Launch the instance", "done"),
+        ("Copy the data", "running"),
+        ("Hold and compare", "failed"),
+        ("Switch over", "pending"),
+        ("Release the old place", "undone"),
+    ];
+    console::FlowPage {
+        frame: words.console_frame(),
+        flow: words.flow("migrate", "parked"),
+        steps: steps.iter().map(step).collect(),
+        may_retry: true,
+        may_turn_back: true,
+        problem: Some(words.text()),
+    }
+}
+
+fn first(words: &Words) -> console::FirstOperator {
+    console::FirstOperator {
+        frame: SiteFrame::default(),
+        csrf: words.text(),
+        token: words.text(),
+        email: words.text(),
+        first_name: words.text(),
+        last_name: words.text(),
+        errors: words.errors(&["email"]),
+    }
+}
+
+fn clients(words: &Words, rows: Vec<console::ClientRow>) -> console::Clients {
+    console::Clients {
+        frame: words.console_frame(),
+        total: rows.len() as u64,
+        rows,
+        query: words.text(),
+        state: "trial".into(),
+        page: 2,
+        pages: 3,
+    }
+}
+
+fn instances(words: &Words) -> console::Instances {
+    let rows = vec![words.instance("i-0f3a9c27d1", 7, false, true), words.instance("i-2c90aa17e8", 1, true, false)];
+    console::Instances { frame: words.console_frame(), rows }
+}
+
+fn resources(words: &Words) -> console::Resources {
+    let rows =
+        vec![words.resource("instance", true), words.resource("bucket", false), words.resource("dns_record", false)];
+    console::Resources { frame: words.console_frame(), rows, leaks: 1, page: 1, pages: 2 }
+}
+
+fn flows(words: &Words) -> console::Flows {
+    let rows = vec![words.flow("migrate", "parked"), words.flow("provision", "done"), words.flow("suspend", "running")];
+    console::Flows { frame: words.console_frame(), rows, state: words.text(), page: 1, pages: 1 }
+}
+
+fn mailbox(words: &Words) -> console::Mailbox {
+    let rows = vec![words.mail("3 days left of your free trial"), words.mail("Welcome to StackPro")];
+    console::Mailbox { frame: words.console_frame(), rows, page: 1, pages: 1 }
+}
+
+fn mail_page(words: &Words) -> console::MailPage {
+    let set_password_url = "http://127.0.0.1:8080/set-password?token=x".into();
+    let letter = Mail::Invitation { inviter: words.text(), set_password_url };
+    let letter = letter.compose(&Recipient { first_name: words.text(), company: words.text() }).unwrap();
+    console::MailPage {
+        frame: words.console_frame(),
+        mail: words.mail("Welcome to StackPro"),
+        html: letter.html,
+        text: letter.text,
+    }
+}
+
+fn time(words: &Words) -> console::TimeMachine {
+    let upcoming = console::Upcoming { client: id(), company: words.text(), date: words.dates("trial").remove(1) };
+    console::TimeMachine { frame: words.console_frame(), offset_ms: 3 * DAY, upcoming: vec![upcoming], problem: None }
+}
+
+pub(super) fn pages(words: &Words) -> Pages {
+    let row = console::ContactRow { name: words.text(), email: words.text(), message: words.text(), at: NOW };
+    let contacts = console::Contacts { frame: words.console_frame(), rows: vec![row], page: 1, pages: 1 };
+    let rows = vec![words.client_row("trial", "ready"), words.client_row("active", "migrating")];
+    vec![
+        show("console/first", &first(words)),
+        show("console/overview", &overview(words, true)),
+        show("console/overview-empty", &overview(words, false)),
+        show("console/clients", &clients(words, rows)),
+        show("console/clients-none", &clients(words, vec![])),
+        show("console/client", &client_page(words)),
+        show("console/instances", &instances(words)),
+        show("console/resources", &resources(words)),
+        show("console/flows", &flows(words)),
+        show("console/flow", &flow_page(words)),
+        show("console/mailbox", &mailbox(words)),
+        show("console/mail", &mail_page(words)),
+        show("console/contacts", &contacts),
+        show("console/time", &time(words)),
+    ]
+}
