@@ -171,7 +171,8 @@ async fn drive(ctx: &StepCtx<World>, cut_over: bool) -> Result<MoveStatus, StepE
         let progress =
             format!("{} of {} files copied", status.files_copied, status.files_total.max(status.files_copied));
         if tokio::time::Instant::now() >= deadline {
-            return Err(StepError::Later { ms: 0, note: Some(progress) });
+            // A copy that makes its way takes as long as it takes; one that keeps failing is a failure.
+            return Err(status.error.map_or(StepError::Later { ms: 0, note: Some(progress) }, StepError::Retry));
         }
         ctx.note(&progress).await;
         tokio::time::sleep(GLANCE).await;
