@@ -6,12 +6,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use axum::serve::ListenerExt;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use stackpro_domain::names;
+use stackpro_protocol::agent::STACK_HEADER;
 use tokio::net::TcpListener;
 
 use crate::agent::Agent;
@@ -56,12 +57,22 @@ async fn handle(
             let visit = Visit { address: address(request.headers(), peer.ip()), now: agent.clock.now() };
             site::handle(&stack, &visit, request).await
         }
-        Pass::Forward(to) => proxy::forward(request, to.front, &to.secret, peer.ip()).await,
+        Pass::Forward(to) => {
+            let forwarded = proxy::forward(request, to.front, Some(&to.secret), peer.ip()).await;
+            forwarded.unwrap_or_else(|error| {
+                tracing::warn!(%error, to = %to.front, "a request could not be forwarded");
+                pages::unreachable()
+            })
+        }
         Pass::Suspended => pages::suspended(&stack.spec()),
         Pass::Absent => pages::nobody_home(),
     };
     // The guard goes with the body: WebDAV may still be deleting while its answer streams.
-    response.map(|body| metered(body, &stack, writing))
+    let mut response = response.map(|body| metered(body, &stack, writing));
+    if let Ok(client) = HeaderValue::from_str(stack.client().as_str()) {
+        response.headers_mut().insert(STACK_HEADER, client);
+    }
+    response
 }
 
 /// The one host that a request names; `None` for none, several or nonsense.
@@ -115,7 +126,7 @@ pub(crate) fn is_same_origin(headers: &HeaderMap) -> bool {
 pub(crate) fn method_not_allowed(allow: &'static str) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-    response.headers_mut().insert("allow", axum::http::HeaderValue::from_static(allow));
+    response.headers_mut().insert("allow", HeaderValue::from_static(allow));
     response
 }
 

@@ -19,7 +19,7 @@ mod limiter;
 mod meter;
 mod moves;
 mod path;
-mod proxy;
+pub mod proxy;
 mod secret;
 mod sessions;
 mod site;

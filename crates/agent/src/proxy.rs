@@ -16,8 +16,6 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::site::pages;
-
 /// Says to the destination of a move that its source, or its own probe, asks: the secret of the ticket.
 pub(crate) const PASS: &str = "x-stackpro-pass";
 /// How long a destination that does not answer (its agent restarts) is tried again.
@@ -35,8 +33,9 @@ const HOP_BY_HOP: [&str; 9] = [
     "upgrade",
 ];
 
+/// Why a request was not answered by the door that it was sent on to.
 #[derive(Debug, thiserror::Error)]
-enum ForwardError {
+pub enum ForwardError {
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
     #[error("{0}")]
@@ -45,28 +44,25 @@ enum ForwardError {
     Request(#[from] axum::http::Error),
 }
 
-/// Sends a request to another front door and gives back its answer.
-pub(crate) async fn forward(request: Request, to: SocketAddr, pass: &str, peer: IpAddr) -> Response {
-    match try_forward(request, to, pass, peer).await {
-        Ok(response) => response,
-        Err(error) => {
-            tracing::warn!(%error, %to, "a request could not be forwarded");
-            pages::unreachable()
-        }
-    }
-}
-
-async fn try_forward(request: Request, to: SocketAddr, pass: &str, peer: IpAddr) -> Result<Response, ForwardError> {
+/// Sends a visitor's request to another front door and gives back its answer. `pass` lets it in where a
+/// stack does not serve yet; `peer` is who sent it here.
+pub async fn forward(
+    request: Request,
+    to: SocketAddr,
+    pass: Option<&str>,
+    peer: IpAddr,
+) -> Result<Response, ForwardError> {
     let (mut parts, body) = request.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let before = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
     let forwarded_for = before.map_or_else(|| peer.to_string(), |before| format!("{before}, {peer}"));
     parts.headers.insert("x-forwarded-for", HeaderValue::from_str(&forwarded_for).map_err(axum::http::Error::from)?);
-    parts.headers.insert(PASS, HeaderValue::from_str(pass).map_err(axum::http::Error::from)?);
+    if let Some(pass) = pass {
+        parts.headers.insert(PASS, HeaderValue::from_str(pass).map_err(axum::http::Error::from)?);
+    }
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().map_err(axum::http::Error::from)?;
-    let response = send(to, Request::from_parts(parts, body), PATIENCE).await?;
-    Ok(response)
+    send(to, Request::from_parts(parts, body), PATIENCE).await
 }
 
 async fn send(to: SocketAddr, request: Request, patience: Duration) -> Result<Response, ForwardError> {

@@ -25,6 +25,9 @@ use stackpro_domain::limits::Limits;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::{ClientId, InstanceId, Time};
 
+/// Every answer of a stack bears the id of its client in this header.
+pub const STACK_HEADER: &str = "x-stackpro-stack";
+
 /// `POST {server}/api/agents/enrol`: an agent's first word, with the one-time token that it was launched with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::{HOST, HeaderValue};
 use stackpro_domain::ClientId;
-
-/// Every answer of a stack bears the id of its client here.
-pub const STACK_HEADER: &str = "x-stackpro-stack";
+use stackpro_protocol::agent::STACK_HEADER;
 
 #[derive(Clone)]
 pub struct Prober {
