@@ -26,18 +26,18 @@ use crate::serve;
 /// Anything that keeps a command from doing its work; the text says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Fatal(pub String);
+pub(crate) struct Fatal(pub String);
 
 impl Fatal {
-    pub fn new(doing: &str, cause: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(doing: &str, cause: impl std::fmt::Display) -> Self {
         Self(format!("{doing}: {cause}"))
     }
 }
 
-pub type Result<T> = std::result::Result<T, Fatal>;
+pub(crate) type Result<T> = std::result::Result<T, Fatal>;
 
 /// A process's parts. `world` is what everything acts through; the rest is the local cloud's own.
-pub struct App {
+pub(crate) struct App {
     pub config: Config,
     pub world: Arc<World>,
     pub cloud: LocalCloud,
@@ -45,7 +45,7 @@ pub struct App {
 }
 
 /// Where this process is reached, known once it listens; the configured address otherwise.
-pub struct Reached {
+pub(crate) struct Reached {
     pub listen: SocketAddr,
     /// Base address of Stripe's API, simulated or not.
     pub stripe: String,
@@ -53,13 +53,13 @@ pub struct Reached {
 
 impl App {
     /// For a command that works beside a server: at the addresses that it last said.
-    pub async fn beside(config: Config) -> Result<Self> {
+    pub(crate) async fn beside(config: Config) -> Result<Self> {
         let stripe = config.stripe_api_base.clone().unwrap_or_else(|| serve::stripe_base(&config));
         let listen = serve::last_address(&config).unwrap_or(config.listen);
         Self::open(config, &Reached { listen, stripe }).await
     }
 
-    pub async fn open(config: Config, reached: &Reached) -> Result<Self> {
+    pub(crate) async fn open(config: Config, reached: &Reached) -> Result<Self> {
         let settings = settings(&config, reached.listen);
         let program = std::env::current_exe().map_err(|e| Fatal::new("finding this program", e))?;
         let local = LocalSettings {
@@ -71,7 +71,7 @@ impl App {
         };
         let cloud = LocalCloud::open(local).map_err(|e| Fatal(e.to_string()))?;
         let clock = cloud.clock();
-        let options = stackpro_store::Options::default();
+        let options = stackpro_store::Options::new(Arc::clone(&clock) as Arc<dyn Clock>);
         let store = Store::open(&config.database_url(), options).await;
         let store = store.map_err(|e| Fatal::new("opening the database", e))?;
         let secrets = Secrets::new(master_key(&config)?);
@@ -82,7 +82,8 @@ impl App {
             ids: Ids::random(),
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             plans: plans(config.plans.as_deref())?,
-            passwords: Passwords::start(config.hash_queue).map_err(|e| Fatal::new("starting the hashing threads", e))?,
+            passwords: Passwords::start(config.hash_queue)
+                .map_err(|e| Fatal::new("starting the hashing threads", e))?,
             events: tokio::sync::watch::Sender::new(0),
             runner: OnceLock::new(),
             wakes: Wakes::default(),
@@ -121,7 +122,9 @@ fn settings(config: &Config, listen: SocketAddr) -> Settings {
 
 fn plans(file: Option<&Path>) -> Result<Plans> {
     let text = match file {
-        Some(file) => std::fs::read_to_string(file).map_err(|e| Fatal::new(&format!("reading {}", file.display()), e))?,
+        Some(file) => {
+            std::fs::read_to_string(file).map_err(|e| Fatal::new(&format!("reading {}", file.display()), e))?
+        }
         None => DEFAULT_PLANS.to_owned(),
     };
     Plans::parse(&text).map_err(|e| Fatal(e.to_string()))
@@ -137,9 +140,9 @@ fn master_key(config: &Config) -> Result<[u8; 32]> {
     let hex = hex.trim();
     let bytes: Option<Vec<u8>> =
         (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok()).collect();
-    bytes
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or_else(|| Fatal("the secret key must be 64 hex digits (32 bytes), e.g. from `openssl rand -hex 32`".into()))
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        Fatal("the secret key must be 64 hex digits (32 bytes), e.g. from `openssl rand -hex 32`".into())
+    })
 }
 
 fn kept_key(file: &Path) -> io::Result<String> {
@@ -170,7 +173,7 @@ fn till(config: &Config, reached: &Reached, secrets: &Secrets) -> Result<Till> {
         None => secrets.till_api_key(),
     };
     let till = TillConfig {
-        base: reached.stripe.clone(),
+        base_url: reached.stripe.clone(),
         secret_key: secret_key.into(),
         webhook_secrets: webhook_secrets.into_iter().map(Into::into).collect(),
     };
@@ -216,8 +219,8 @@ impl Mailbox for LocalMailbox {
         Ok(mails.into_iter().map(delivered).collect())
     }
 
-    async fn get(&self, id: &str) -> std::result::Result<Option<Delivered>, String> {
-        let mail = self.0.mailbox().get(id).map_err(|error| error.to_string())?;
+    async fn get(&self, key: &str) -> std::result::Result<Option<Delivered>, String> {
+        let mail = self.0.mailbox().get(key).map_err(|error| error.to_string())?;
         Ok(mail.map(delivered))
     }
 }

@@ -19,7 +19,7 @@ const COMMON: [&str; 5] =
 /// The settings of a process. `.env.example` explains each one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Config {
+pub(crate) struct Config {
     pub data: PathBuf,
     pub listen: SocketAddr,
     pub stripe_listen: Option<SocketAddr>,
@@ -53,7 +53,7 @@ pub struct Config {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
+pub(crate) enum LogFormat {
     Text,
     Json,
 }
@@ -97,7 +97,7 @@ fn defaults() -> Defaults {
 
 /// What the command line may set.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Overrides {
+pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,7 +106,7 @@ pub struct Overrides {
 
 impl Config {
     /// Reads every source. The error says which setting is wrong, where it came from and what it must be.
-    pub fn read(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Box<figment::Error>> {
+    pub(crate) fn read(file: Option<&Path>, overrides: &Overrides) -> Result<Self, Box<figment::Error>> {
         let mut figment = Figment::from(Serialized::defaults(defaults()));
         if let Some(file) = file {
             figment = figment.merge(Toml::file_exact(file));
@@ -122,7 +122,7 @@ impl Config {
         figment.extract().map_err(Box::new)
     }
 
-    pub fn database_url(&self) -> String {
+    pub(crate) fn database_url(&self) -> String {
         use secrecy::ExposeSecret;
         match &self.database_url {
             Some(url) => url.expose_secret().to_owned(),
@@ -131,7 +131,7 @@ impl Config {
     }
 
     /// The simulated Stripe is beside the site: the next port, unless any will do.
-    pub fn stripe_listen(&self) -> SocketAddr {
+    pub(crate) fn stripe_listen(&self) -> SocketAddr {
         self.stripe_listen.unwrap_or_else(|| {
             let port = if self.listen.port() == 0 { 0 } else { self.listen.port().saturating_add(1) };
             SocketAddr::new(self.listen.ip(), port)

@@ -6,7 +6,7 @@ use stackpro_flow::{Claim, Moment};
 
 /// `[undo:]FLOW/STEP/before|after|recorded`
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CrashAt {
+pub(crate) struct CrashAt {
     undo: bool,
     flow: String,
     step: String,
@@ -16,7 +16,7 @@ pub struct CrashAt {
 }
 
 impl CrashAt {
-    pub fn parse(text: &str, data: &Path) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str, data: &Path) -> Result<Self, String> {
         let form = || format!("crash_at is {text:?}, and must be [undo:]FLOW/STEP/before|after|recorded");
         let (undo, rest) = text.strip_prefix("undo:").map_or((false, text), |rest| (true, rest));
         let mut parts = rest.split('/');
@@ -30,7 +30,7 @@ impl CrashAt {
     }
 
     /// To be called at every instant; returns only where nothing is to happen.
-    pub fn at(&self, claim: &Claim, moment: Moment) {
+    pub(crate) fn at(&self, claim: &Claim, moment: Moment) {
         let name = match moment {
             Moment::Before => "before",
             Moment::After => "after",

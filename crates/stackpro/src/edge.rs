@@ -25,13 +25,18 @@ struct Edge {
 }
 
 /// Puts the edge in front of the control plane.
-pub fn before(control_plane: Router, cloud: LocalCloud, world: Arc<World>) -> Router {
+pub(crate) fn before(control_plane: Router, cloud: LocalCloud, world: Arc<World>) -> Router {
     let below = format!(".{}", world.settings.client_domain).into();
     let edge = Edge { cloud, world, below };
     control_plane.layer(axum::middleware::from_fn_with_state(edge, route))
 }
 
-async fn route(State(edge): State<Edge>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request, next: Next) -> Response {
+async fn route(
+    State(edge): State<Edge>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
     match client_host(&edge, &request) {
         Some(host) => forward(&edge, &host, peer, request).await,
         None => next.run(request).await,

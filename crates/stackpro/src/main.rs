@@ -1,3 +1,16 @@
-//! `stackpro`: the command line, the configuration and the wiring.
+//! `stackpro`: the command line, the configuration and the wiring. What it wires lives in the other crates.
+//!
+//! Start reading at [`app`] (what a process is made of), then [`serve`].
 
-fn main() {}
+mod app;
+mod command;
+mod config;
+mod crash;
+mod edge;
+mod serve;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    command::main()
+}

@@ -38,7 +38,7 @@ struct Served<'a> {
     operator_link: Option<&'a str>,
 }
 
-pub async fn serve(config: Config) -> Result<()> {
+pub(crate) async fn serve(config: Config) -> Result<()> {
     let listener = bind(config.listen).await?;
     let listen = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
     let simulated = SimulatedStripe::bind(&config).await?;
@@ -51,7 +51,8 @@ pub async fn serve(config: Config) -> Result<()> {
     start_cloud(&app, &shutdown, &tasks);
     start_work(&app, &shutdown, &tasks)?;
     let link = operator_link(&app.world).await?;
-    let router = edge::before(stackpro_server::router(Arc::clone(&app.world)), app.cloud.clone(), Arc::clone(&app.world));
+    let router =
+        edge::before(stackpro_server::router(Arc::clone(&app.world)), app.cloud.clone(), Arc::clone(&app.world));
     let served = Served {
         listen,
         url: &app.world.settings.public_url,
@@ -78,7 +79,7 @@ pub async fn serve(config: Config) -> Result<()> {
     end(&app, tasks).await
 }
 
-pub async fn work(config: Config) -> Result<()> {
+pub(crate) async fn work(config: Config) -> Result<()> {
     let app = App::beside(config).await?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -90,9 +91,9 @@ pub async fn work(config: Config) -> Result<()> {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address")))
+    TcpListener::bind(address).await.map_err(|e| {
+        Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address"))
+    })
 }
 
 /// The flow runner and the reconcilers.
@@ -195,7 +196,7 @@ fn write_served(data: &std::path::Path, served: &Served<'_>) -> Result<()> {
 }
 
 /// Where the last server of this data folder listened.
-pub fn last_address(config: &Config) -> Option<SocketAddr> {
+pub(crate) fn last_address(config: &Config) -> Option<SocketAddr> {
     let text = std::fs::read_to_string(config.data.join("serve.json")).ok()?;
     let served: serde_json::Value = serde_json::from_str(&text).ok()?;
     served["listen"].as_str()?.parse().ok()
@@ -280,7 +281,7 @@ fn stripe_folder(config: &Config) -> PathBuf {
 }
 
 /// Where the simulated Stripe of this data folder last said that it is.
-pub fn stripe_base(config: &Config) -> String {
+pub(crate) fn stripe_base(config: &Config) -> String {
     let said = std::fs::read_to_string(stripe_folder(config).join("address"));
     said.unwrap_or_else(|_| format!("http://{}", config.stripe_listen()))
 }

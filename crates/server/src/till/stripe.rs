@@ -72,6 +72,12 @@ impl Till {
         Ok(Self { http, config, prices: OnceCell::new() })
     }
 
+    /// Whether the till answers and takes our key: what it says of the account.
+    pub async fn check(&self) -> Result<String> {
+        let account = self.get("/v1/account", &[]).await?;
+        Ok(format!("{} answers, account {}", self.config.base_url, text(account.get("id")).unwrap_or_default()))
+    }
+
     pub fn webhook_secrets(&self) -> Vec<&str> {
         self.config.webhook_secrets.iter().map(ExposeSecret::expose_secret).collect()
     }

@@ -11,7 +11,7 @@ use stackpro_store::{AuditRow, ClientFilter, ClientSummary, StackPhase};
 use super::{Clients, show};
 use crate::app::{App, Fatal, Result};
 
-pub async fn run(command: Clients, app: &App, as_json: bool) -> Result<()> {
+pub(crate) async fn run(command: Clients, app: &App, as_json: bool) -> Result<()> {
     match command {
         Clients::List { state, search } => list(app, state, search, as_json).await,
         Clients::Show { client } => one(app, &client, as_json).await,
@@ -100,7 +100,12 @@ async fn one(app: &App, id: &ClientId, as_json: bool) -> Result<()> {
         show::line(&format!("  {}  {}", next.at.date(), next.what.describe()));
     }
     let cells = resources.iter().map(|r| {
-        vec![show::cell(r.kind.as_str()), show::cell(&r.name), show::state(r.state.as_str()), show::cell(&r.created_at.date_time())]
+        vec![
+            show::cell(r.kind.as_str()),
+            show::cell(&r.name),
+            show::state(r.state.as_str()),
+            show::cell(&r.created_at.date_time()),
+        ]
     });
     show::table(&["resource", "name", "state", "since"], cells.collect());
     Ok(())
@@ -117,7 +122,10 @@ async fn apply(app: &App, id: &ClientId, event: Event, action: &str) -> Result<(
     lives::apply(world, &mut tx, &mut client, event).await.map_err(|e| Fatal(e.to_string()))?;
     audit(app, &mut tx, id, action).await?;
     tx.commit().await.map_err(store)?;
-    show::line(&format!("{action}: {id} is {} now; `stackpro flows list` shows what is done about it", client.life.state.as_str()));
+    show::line(&format!(
+        "{action}: {id} is {} now; `stackpro flows list` shows what is done about it",
+        client.life.state.as_str()
+    ));
     Ok(())
 }
 

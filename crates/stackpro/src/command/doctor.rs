@@ -14,7 +14,7 @@ struct Check {
     found: std::result::Result<String, String>,
 }
 
-pub async fn run(config: Config, as_json: bool) -> Result<ExitCode> {
+pub(crate) async fn run(config: Config, as_json: bool) -> Result<ExitCode> {
     let checks = checks(config).await;
     let healthy = checks.iter().all(|check| check.found.is_ok());
     if as_json {
@@ -25,7 +25,11 @@ pub async fn run(config: Config, as_json: bool) -> Result<ExitCode> {
         show::json(&rows)?;
     } else {
         let rows = checks.iter().map(|check| {
-            vec![show::state(if check.found.is_ok() { "ready" } else { "failed" }), show::cell(&check.name), show::cell(text(check))]
+            vec![
+                show::state(if check.found.is_ok() { "ready" } else { "failed" }),
+                show::cell(&check.name),
+                show::cell(text(check)),
+            ]
         });
         show::table(&["", "check", "found, or what to do"], rows.collect());
     }
@@ -51,17 +55,21 @@ async fn checks(config: Config) -> Vec<Check> {
     };
     add("data folder", Ok(data));
     let world = &app.world;
-    let database = world.store.ping().await.map(|()| if world.store.is_postgres() { "PostgreSQL" } else { "SQLite" }.to_owned());
+    let database =
+        world.store.ping().await.map(|()| if world.store.is_postgres() { "PostgreSQL" } else { "SQLite" }.to_owned());
     add("database", database.map_err(|error| format!("does not answer ({error}); check DATABASE_URL")));
     let parked = world.store.flows_needing_attention().await;
-    add("flows", match parked {
-        Ok(0) => Ok("none needs attention".into()),
-        Ok(count) => Err(format!("{count} parked; `stackpro flows list --state parked` shows why")),
-        Err(error) => Err(error.to_string()),
-    });
+    add(
+        "flows",
+        match parked {
+            Ok(0) => Ok("none needs attention".into()),
+            Ok(count) => Err(format!("{count} parked; `stackpro flows list --state parked` shows why")),
+            Err(error) => Err(error.to_string()),
+        },
+    );
     let till = world.till.check().await;
     add("till", till.map_err(|error| format!("{error}; is `stackpro serve` running, or STRIPE_SECRET_KEY set?")));
-    for (name, found) in app.cloud.check().await {
+    for (name, found) in app.cloud.check(app.config.dns_port) {
         add(&format!("local cloud: {name}"), found);
     }
     checks

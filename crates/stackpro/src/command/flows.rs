@@ -8,7 +8,7 @@ use stackpro_server::flows;
 use super::{Flows, show};
 use crate::app::{App, Fatal, Result};
 
-pub async fn run(command: Flows, app: &App, as_json: bool) -> Result<()> {
+pub(crate) async fn run(command: Flows, app: &App, as_json: bool) -> Result<()> {
     match command {
         Flows::List { state } => list(app, state, as_json).await,
         Flows::Show { flow } => one(app, &flow, as_json).await,
@@ -23,14 +23,18 @@ fn store(error: stackpro_store::StoreError) -> Fatal {
 }
 
 /// Needs no database: it is what this build can do.
-pub fn kinds(as_json: bool) -> Result<()> {
+pub(crate) fn kinds(as_json: bool) -> Result<()> {
     let registry = flows::registry().map_err(Fatal)?;
     if as_json {
         let kinds: Vec<_> = registry
             .flows()
             .iter()
             .map(|flow| {
-                let steps: Vec<_> = flow.steps.iter().map(|s| json!({ "name": s.name, "needs": s.needs, "commit": s.commit })).collect();
+                let steps: Vec<_> = flow
+                    .steps
+                    .iter()
+                    .map(|s| json!({ "name": s.name, "needs": s.needs, "commit": s.commit }))
+                    .collect();
                 json!({ "kind": flow.kind, "version": flow.version, "steps": steps })
             })
             .collect();

@@ -67,7 +67,7 @@ enum Command {
 }
 
 #[derive(Subcommand)]
-pub enum Clients {
+pub(crate) enum Clients {
     /// All clients, newest first
     List {
         /// Only those in this state (trial, grace, active, past_due, suspended, deleted)
@@ -100,7 +100,7 @@ pub enum Clients {
 }
 
 #[derive(Subcommand)]
-pub enum Flows {
+pub(crate) enum Flows {
     /// All flows, newest first
     List {
         /// Only those in this state (waiting, running, parked, done, undone, abandoned)
@@ -117,7 +117,7 @@ pub enum Flows {
     Kinds,
 }
 
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     match start(cli) {
         Ok(code) => code,

@@ -7,35 +7,35 @@ use serde::Serialize;
 
 use crate::app::{Fatal, Result};
 
-pub fn line(text: &str) {
+pub(crate) fn line(text: &str) {
     println!("{text}");
 }
 
-pub fn error(text: &str) {
+pub(crate) fn error(text: &str) {
     eprintln!("stackpro: {text}");
 }
 
-pub fn json(value: &impl Serialize) -> Result<()> {
+pub(crate) fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).map_err(|e| Fatal::new("writing JSON", e))?;
     println!("{text}");
     Ok(())
 }
 
 /// A table with a head. Text from clients is shown without control characters.
-pub fn table(head: &[&str], rows: Vec<Vec<Cell>>) {
+pub(crate) fn table(head: &[&str], rows: Vec<Vec<Cell>>) {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().map(|title| Cell::new(title).add_attribute(Attribute::Bold)));
     table.add_rows(rows);
     println!("{table}");
 }
 
-pub fn cell(text: &str) -> Cell {
+pub(crate) fn cell(text: &str) -> Cell {
     Cell::new(text.chars().filter(|c| !c.is_control()).collect::<String>())
 }
 
 /// A state, coloured by whether someone should look.
-pub fn state(word: &str) -> Cell {
+pub(crate) fn state(word: &str) -> Cell {
     let color = match word {
         "ready" | "active" | "done" | "running" => Color::Green,
         "failed" | "parked" => Color::Red,
