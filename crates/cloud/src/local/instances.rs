@@ -20,11 +20,10 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use stackpro_domain::{Clock, InstanceId, Time};
-use stackpro_protocol::agent::AgentFile;
 
 use super::clock::LocalClock;
 use super::faults::{Failure, Faults, refuse};
-use super::process::{self, Program};
+use super::process::{self, AgentFile, Program};
 use super::{files, hex, ports};
 use crate::{Compute, Instance, InstanceState, LaunchSpec, Result, Tags};
 

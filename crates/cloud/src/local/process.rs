@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -9,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use stackpro_protocol::agent::AgentPid;
+use serde::{Deserialize, Serialize};
+use stackpro_domain::InstanceId;
 
 use super::files;
 
@@ -20,6 +22,25 @@ const END_WITHIN: Duration = Duration::from_secs(5);
 const LOG_LIMIT_BYTES: u64 = 1024 * 1024;
 /// Inherited by agents. Nothing else is: the control plane's environment holds secrets.
 const ENVIRONMENT: [&str; 5] = ["PATH", "HOME", "TMPDIR", "RUST_LOG", "RUST_BACKTRACE"];
+
+/// `agent.json`, from which an agent learns what it is. As in the agents' protocol, which a cloud must not
+/// depend on; the tests' agent reads it by the protocol's own type.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct AgentFile {
+    pub(super) instance_id: InstanceId,
+    pub(super) server_url: String,
+    pub(super) enrol_token: String,
+    pub(super) front: SocketAddr,
+    pub(super) control: SocketAddr,
+    pub(super) report_seconds: u64,
+}
+
+/// Of `agent.pid`, which the agent writes once it holds its lock, what matters here.
+#[derive(Deserialize)]
+struct AgentPid {
+    pid: u32,
+}
 
 /// What runs as an agent.
 pub(super) struct Program {
