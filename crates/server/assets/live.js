@@ -24,9 +24,21 @@
     document.title = fresh.title;
     for (const part of fresh.querySelectorAll("[data-live]")) {
       const old = document.querySelector(`[data-live="${CSS.escape(part.dataset.live)}"]`);
-      if (old && old.outerHTML !== part.outerHTML && !old.contains(document.activeElement)) old.replaceWith(document.adoptNode(part));
+      if (!old || old.outerHTML === part.outerHTML) continue;
+      const focus = old.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+      old.replaceWith(document.adoptNode(part));
+      show(part);
+      if (focus) [...part.querySelectorAll("a, button, summary")].find((one) => keyOf(one) === focus)?.focus();
     }
     if (!fresh.querySelector("[data-follow]")) stop();
+  }
+
+  // What stays the same of a link or a button when its part of the page is replaced.
+  function keyOf(element) { return element.id || element.getAttribute("href") || element.textContent; }
+
+  // What only works with scripts is hidden without them.
+  function show(part) {
+    for (const button of part.querySelectorAll("[data-copy], [data-print]")) button.hidden = false;
   }
 
   // Says what is new to those who listen instead of look: one short sentence, only when it changes.
@@ -52,27 +64,26 @@
     if (root.dataset.every) timer = setInterval(refresh, Number(root.dataset.every));
   }
 
-  for (const button of document.querySelectorAll("[data-copy]")) {
-    button.hidden = false;
-    button.addEventListener("click", async () => {
-      const label = button.textContent;
-      try {
-        await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
-        button.textContent = "Copied";
-      } catch { button.textContent = "Select and copy"; }
-      setTimeout(() => { button.textContent = label; }, 1600);
-    });
+  async function copy(button) {
+    const label = button.textContent;
+    try {
+      await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent.trim());
+      button.textContent = "Copied";
+    } catch { button.textContent = "Select and copy"; }
+    setTimeout(() => { button.textContent = label; }, 1600);
   }
-  for (const button of document.querySelectorAll("[data-print]")) {
-    button.hidden = false;
-    button.addEventListener("click", () => window.print());
-  }
+
+  show(document);
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("[data-copy], [data-print]");
+    if (button) { if ("copy" in button.dataset) copy(button); else window.print(); }
+  });
   // A form is sent once, however often its button is pressed.
-  for (const form of document.querySelectorAll("form[method=post]")) {
-    form.addEventListener("submit", (event) => {
-      if (form.dataset.sent) event.preventDefault();
-      form.dataset.sent = "1";
-      setTimeout(() => { delete form.dataset.sent; }, 4000);
-    });
-  }
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post") return;
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "1";
+    setTimeout(() => { delete form.dataset.sent; }, 4000);
+  });
 })();
