@@ -1,7 +1,10 @@
 //! The front door: finds the stack that a host name leads to, passes its gate, and has it answer.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody};
@@ -11,9 +14,11 @@ use axum::response::Response;
 use axum::serve::ListenerExt;
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use stackpro_domain::names;
 use stackpro_protocol::agent::STACK_HEADER;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use crate::agent::Agent;
 use crate::gate::Writing;
@@ -49,7 +54,8 @@ async fn handle(
         return pages::nobody_home();
     }
     stack.meter.request();
-    let request = request.map(|body| metered(body, &stack, None));
+    let expects = request.headers().contains_key("expect");
+    let request = request.map(|body| Arriving::body(metered(body, &stack, None), !expects));
     let mut writing = None;
     let response = match passed {
         Pass::Serve(guard) => {
@@ -108,6 +114,69 @@ fn metered(body: Body, stack: &Arc<Stack>, writing: Option<Writing>) -> Body {
             bytes
         })
     }))
+}
+
+/// A request's body. When its handler has enough of it (the storage is full), the rest is read and thrown
+/// away for a while, since most clients see no answer before they have sent everything.
+struct Arriving {
+    body: Body,
+    /// Whether the sender sends already. One that waits for `100 Continue` (RFC 9110, section 10.1.1) does
+    /// not, until the body is read.
+    sending: bool,
+}
+
+/// How long, and how many bytes of, a body that nobody wants is read.
+const DRAIN: Duration = Duration::from_secs(10);
+const DRAIN_BYTES: usize = 1 << 30;
+
+impl Arriving {
+    fn body(body: Body, sending: bool) -> Body {
+        if body.is_end_stream() { body } else { Body::new(Self { body, sending }) }
+    }
+}
+
+impl HttpBody for Arriving {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.sending = true;
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        if let Poll::Ready(None | Some(Err(_))) = polled {
+            self.sending = false;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if self.sending && !self.body.is_end_stream() {
+            let rest = std::mem::take(&mut self.body);
+            tokio::spawn(timeout(DRAIN, throw_away(rest)));
+        }
+    }
+}
+
+async fn throw_away(mut body: Body) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > DRAIN_BYTES {
+            return;
+        }
+    }
 }
 
 /// Whether a browser says that a form was sent from a page of this very host: its `Origin` (RFC 6454), or

@@ -134,34 +134,26 @@ pub(super) struct Copy {
     mirror: BTreeMap<String, Entry>,
     /// What differed from the mirror when it was last seen.
     dirty: BTreeSet<String>,
-    /// Written, and not yet read again.
-    unverified: BTreeSet<String>,
+    /// What was written and not yet read again, as the source described it.
+    unverified: BTreeMap<DataPath, FileFacts>,
 }
 
 impl Copy {
     pub(super) fn new(source: Source, tree: Arc<Tree>) -> Self {
-        let (mirror, dirty, unverified) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        let (mirror, dirty, unverified) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
         Self { source, tree, cursor: Cursor::default(), mirror, dirty, unverified }
     }
 
     /// Reads what changed at the source, and does the same here.
     pub(super) async fn round(&mut self) -> Result<Round> {
         let (files_total, bytes_total) = self.read_changes().await?;
-        let dirty: Vec<String> = self.dirty.iter().cloned().collect();
-        let wanted = dirty.into_iter().map(|path| {
-            let entry = self.mirror.get(&path).cloned();
-            (path, entry)
-        });
+        let entry = |path: &String| (path.clone(), self.mirror.get(path).cloned());
+        let wanted: Vec<_> = self.dirty.iter().map(entry).collect();
+        let changes = wanted.len() as u64;
         let tree = Arc::clone(&self.tree);
-        let wanted: Vec<_> = wanted.collect();
-        let touched = wanted.len() as u64;
         let files = blocking(move || make_folders(&tree, wanted)).await??;
-        let mut round = Round { changes: touched, files_total, bytes_total, ..Round::default() };
-        for file in &files {
-            round.files += 1;
-            round.bytes += file.1;
-        }
-        self.unverified.extend(files.iter().map(|(path, _)| path.clone()));
+        let bytes = files.iter().map(|(_, bytes)| bytes).sum();
+        let round = Round { changes, files: files.len() as u64, bytes, files_total, bytes_total };
         self.fetch(files).await?;
         self.dirty.clear();
         Ok(round)
@@ -213,37 +205,33 @@ impl Copy {
         &self.cursor
     }
 
-    async fn fetch(&self, files: Vec<(String, u64)>) -> Result<()> {
-        futures::stream::iter(batches(files).into_iter().map(Ok))
-            .try_for_each_concurrent(SIDE_BY_SIDE, |batch| fetch_batch(&self.source, &self.tree, batch))
-            .await
+    async fn fetch(&mut self, files: Vec<(String, u64)>) -> Result<()> {
+        let fetch = |batch| fetch_batch(self.source.clone(), Arc::clone(&self.tree), batch);
+        let fetches: Vec<_> = batches(files).into_iter().map(fetch).collect();
+        let mut fetched = futures::stream::iter(fetches).buffer_unordered(SIDE_BY_SIDE);
+        while let Some(stored) = fetched.try_next().await? {
+            self.unverified.extend(stored);
+        }
+        Ok(())
     }
 
-    /// Reads again, from the disk, what was written since the last time, against the source's manifest.
-    /// What is not right is copied anew by the next round. Gives the paths that were read.
+    /// Reads again, from the disk, what was written since the last time, against what the source said of it.
+    /// What is not right is removed, and copied anew by the next round. Gives the paths that were read.
     pub(super) async fn verify(&mut self) -> Result<Vec<DataPath>> {
-        let paths: Vec<DataPath> = self.unverified.iter().filter_map(|path| DataPath::new(path)).collect();
-        let work: Vec<_> = paths
-            .chunks(200)
-            .map(|some| {
-                let expected = |path: &DataPath| Some((path.clone(), self.mirror.get(path.as_str())?.file.clone()?));
-                (Arc::clone(&self.tree), some.iter().filter_map(expected).collect::<Vec<_>>())
-            })
-            .collect();
-        let checks = work.into_iter().map(|(tree, some)| blocking(move || wrong_of(&tree, some)));
-        let wrong: Vec<io::Result<Vec<String>>> = futures::stream::iter(checks)
-            .buffer_unordered(SIDE_BY_SIDE)
-            .map(|checked| checked.and_then(|wrong| wrong))
-            .collect()
-            .await;
+        let written: Vec<(DataPath, FileFacts)> = std::mem::take(&mut self.unverified).into_iter().collect();
+        let paths = written.iter().map(|(path, _)| path.clone()).collect();
+        let check = |some: &[(DataPath, FileFacts)]| {
+            let (tree, some) = (Arc::clone(&self.tree), some.to_vec());
+            blocking(move || wrong_of(&tree, some))
+        };
+        let checks: Vec<_> = written.chunks(200).map(check).collect();
+        let mut checked = futures::stream::iter(checks).buffer_unordered(SIDE_BY_SIDE);
         let mut differs = false;
-        for some in wrong {
-            for path in some? {
-                differs = true;
-                self.dirty.insert(path);
-            }
+        while let Some(wrong) = checked.try_next().await? {
+            let wrong = wrong?;
+            differs |= !wrong.is_empty();
+            self.dirty.extend(wrong);
         }
-        self.unverified.clear();
         if differs { Err(MoveError::Differs) } else { Ok(paths) }
     }
 }
@@ -320,11 +308,13 @@ enum Content {
     Staged(PathBuf),
 }
 
-async fn fetch_batch(source: &Source, tree: &Arc<Tree>, paths: Vec<String>) -> Result<()> {
+/// Gives what was stored.
+async fn fetch_batch(source: Source, tree: Arc<Tree>, paths: Vec<String>) -> Result<Vec<(DataPath, FileFacts)>> {
     let longest = Duration::from_hours(1);
     let response = source.send("files", Some(&paths), longest).await?;
     let mut stream = StreamReader::new(response.bytes_stream().map_err(io::Error::other));
     let mut together: Vec<Received> = Vec::new();
+    let mut stored = Vec::new();
     let mut held = 0;
     for path in paths {
         let head = read_head(&mut stream).await?;
@@ -334,17 +324,19 @@ async fn fetch_batch(source: &Source, tree: &Arc<Tree>, paths: Vec<String>) -> R
         // Removed meanwhile: the next round hears of it.
         let Some(facts) = head.facts else { continue };
         let path = DataPath::new(&path).ok_or_else(|| MoveError::Answer("a path leads elsewhere".into()))?;
-        let content = receive(&mut stream, tree, &path, &facts).await?;
+        let content = receive(&mut stream, &tree, &path, &facts).await?;
         if let Content::Memory(bytes) = &content {
             held += bytes.len();
         }
+        stored.push((path.clone(), facts.clone()));
         together.push(Received { path, facts, content });
         if held >= TOGETHER {
             held = 0;
-            store(tree, std::mem::take(&mut together)).await?;
+            store(&tree, std::mem::take(&mut together)).await?;
         }
     }
-    store(tree, together).await
+    store(&tree, together).await?;
+    Ok(stored)
 }
 
 async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<FileHead> {

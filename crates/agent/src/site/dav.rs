@@ -29,6 +29,8 @@ use crate::path::{DataPath, FILES, SITE};
 use crate::stack::Stack;
 use crate::tree::{Node, Tree, TreeError, Upload};
 
+const PREFIX: &str = "/dav";
+
 /// All that dav-server does, but for PATCH: a file is replaced whole or not at all.
 const METHODS: [&str; 12] =
     ["GET", "HEAD", "PUT", "OPTIONS", "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "DELETE", "LOCK", "UNLOCK"];
@@ -41,10 +43,10 @@ pub(super) async fn handle(stack: &Arc<Stack>, visit: &Visit, request: Request) 
         }
         Some(Ok(false)) | None => return unauthorized(),
     }
-    if request.method() == "COPY"
-        && let Err(full) = check_copy(&stack.tree, &request)
-    {
-        return (StatusCode::INSUFFICIENT_STORAGE, format!("{full}\n")).into_response();
+    match check(&stack.tree, &request) {
+        Ok(()) => {}
+        Err(TreeError::Limit(full)) => return (StatusCode::INSUFFICIENT_STORAGE, format!("{full}\n")).into_response(),
+        Err(_) => return StatusCode::FORBIDDEN.into_response(),
     }
     let full = Arc::default();
     let files = DavTree { tree: Arc::clone(&stack.tree), full: Arc::clone(&full) };
@@ -52,17 +54,14 @@ pub(super) async fn handle(stack: &Arc<Stack>, visit: &Visit, request: Request) 
         .filesystem(Box::new(files))
         // Locks are promised and not kept: clients want them, and they would not survive a move.
         .locksystem(FakeLs::new())
-        .strip_prefix("/dav")
+        .strip_prefix(PREFIX)
         .methods(DavMethodSet::from_vec(METHODS.into()).unwrap_or_else(|_| DavMethodSet::none()))
         .build_handler();
     let response = handler.handle(request).await.map(Body::new);
     let full = full.lock().unwrap_or_else(PoisonError::into_inner).take();
     match full {
         Some(full) if response.status() == StatusCode::INSUFFICIENT_STORAGE => {
-            let mut answer = (StatusCode::INSUFFICIENT_STORAGE, format!("{full}\n")).into_response();
-            // The rest of the body was not read.
-            file::insert(answer.headers_mut(), header::CONNECTION, "close");
-            answer
+            (StatusCode::INSUFFICIENT_STORAGE, format!("{full}\n")).into_response()
         }
         _ => response,
     }
@@ -85,20 +84,32 @@ fn unauthorized() -> Response {
     response
 }
 
-/// A copy of a folder is many copies: whether they all fit is seen before the first, and before what is in
-/// the way is removed.
-fn check_copy(tree: &Tree, request: &Request) -> Result<(), TreeError> {
-    let place = |path: &str| {
-        let decoded = percent_encoding::percent_decode_str(path.strip_prefix("/dav/")?).decode_utf8().ok()?;
-        DataPath::new(decoded.trim_end_matches('/'))
-    };
-    let to = request.headers().get("destination").and_then(|to| to.to_str().ok()).and_then(|to| to.parse().ok());
-    let to = to.and_then(|to: axum::http::Uri| place(to.path()));
-    match (place(request.uri().path()), to) {
-        (Some(from), Some(to)) => tree.check_copy(&from, &to),
-        // dav-server says what is wrong with them.
-        _ => Ok(()),
+/// Refuses what dav-server would find impossible only after it has removed something: it deletes a folder
+/// piece by piece, and what is in the way of a copy or a move before it tries.
+fn check(tree: &Tree, request: &Request) -> Result<(), TreeError> {
+    let verb = request.method().as_str();
+    if !matches!(verb, "DELETE" | "MOVE" | "COPY") {
+        return Ok(());
     }
+    let place = |encoded: &str| {
+        let mut path = DavPath::new(encoded).ok()?;
+        path.set_prefix(PREFIX).ok()?;
+        DavTree::data(&path).ok()
+    };
+    let inner = |path: &DataPath| path.parent().is_some();
+    let from = place(request.uri().path()).ok_or(TreeError::Refused)?;
+    if verb != "COPY" && !inner(&from) {
+        return Err(TreeError::Refused);
+    }
+    if verb == "DELETE" {
+        return Ok(());
+    }
+    let to = request.headers().get("destination").and_then(|to| to.to_str().ok()?.parse::<axum::http::Uri>().ok());
+    let to = to.and_then(|to| place(to.path())).filter(inner).ok_or(TreeError::Refused)?;
+    if from.contains(&to) || to.contains(&from) {
+        return Err(TreeError::Refused);
+    }
+    if verb == "COPY" { tree.check_copy(&from, &to) } else { Ok(()) }
 }
 
 #[derive(Clone)]

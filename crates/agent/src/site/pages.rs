@@ -52,7 +52,12 @@ struct Files<'a> {
     used: String,
     limit: Option<String>,
     percent: u64,
+    /// What is in the folder and not shown.
+    more: usize,
 }
+
+/// What one page of a folder shows.
+const ROWS: usize = 1_000;
 
 /// One file or folder in a listing.
 struct Row {
@@ -147,6 +152,8 @@ pub(super) fn files(spec: &StackSpec, status: StatusCode, listing: Listing<'_>) 
     let Listing { at, found, used, limit, said, error } = listing;
     let mut rows: Vec<Row> = found.into_iter().filter_map(|(name, node)| row(at, name, &node)).collect();
     rows.sort_by_cached_key(|row| (!row.folder, row.name.to_lowercase()));
+    let more = rows.len().saturating_sub(ROWS);
+    rows.truncate(ROWS);
     let mut trail = Vec::new();
     let mut place = Some(at.clone());
     while let Some(path) = place {
@@ -168,6 +175,7 @@ pub(super) fn files(spec: &StackSpec, status: StatusCode, listing: Listing<'_>) 
         used: limits::bytes(used),
         limit: limit.map(limits::bytes),
         percent: limit.map_or(0, |limit| (used.saturating_mul(100) / limit.max(1)).min(100)),
+        more,
     };
     page(status, &files)
 }

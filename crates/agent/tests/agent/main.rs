@@ -2,5 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod limits;
+mod moves;
+mod portal;
 mod serving;
 mod support;

@@ -170,12 +170,24 @@ impl Drop for TestAgent {
     }
 }
 
-/// The agent's process; `cargo test` builds the example that it is.
+/// Where this very program, started again, finds the folder of the agent that it is then.
+const AGENT_DIR: &str = "TEST_AGENT_DIR";
+
+/// The agent as a process of its own, which can be killed.
 pub(crate) fn spawn(dir: &Path) -> Child {
-    let test = std::env::current_exe().unwrap();
-    let program = test.parent().unwrap().parent().unwrap().join("examples/agent");
     let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-    Command::new(program).arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "support::agent_process", "--nocapture"]).env(AGENT_DIR, dir);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+/// No test, but what [`spawn`] starts.
+#[test]
+fn agent_process() {
+    let Some(dir) = std::env::var_os(AGENT_DIR) else { return };
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(stackpro_agent::run(Path::new(&dir), stackpro_agent::Options::default())).unwrap();
 }
 
 pub(crate) fn spec(client: &str) -> StackSpec {
