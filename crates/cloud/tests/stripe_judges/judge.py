@@ -1,4 +1,4 @@
-"""Drives the simulated Stripe with Stripe's own Python library: judge.py BASE_URL LISTEN_PORT SECRET."""
+"""Drives the simulated Stripe with Stripe's own Python library: judge.py BASE_URL."""
 
 import http.server
 import queue
@@ -11,7 +11,7 @@ import urllib.request
 
 import stripe
 
-base, port, secret = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+base = sys.argv[1]
 client = stripe.StripeClient("sk_test_stackpro", base_addresses={"api": base}, max_network_retries=0)
 received = queue.Queue()
 
@@ -27,8 +27,9 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         pass
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Receiver)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
 threading.Thread(target=server.serve_forever, daemon=True).start()
+hook = f"http://127.0.0.1:{server.server_port}/hook"
 
 
 class NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -71,6 +72,11 @@ def refused(kind, call):
 wrong = stripe.StripeClient("sk_test_wrong", base_addresses={"api": base}, max_network_retries=0)
 refused(stripe.AuthenticationError, lambda: wrong.v1.balance.retrieve())
 assert client.v1.balance.retrieve().object == "balance"
+
+# Who is told. The secret is shown once.
+endpoint = client.v1.webhook_endpoints.create({"url": hook, "enabled_events": ["*"]})
+secret = endpoint.secret
+assert secret.startswith("whsec_") and not hasattr(client.v1.webhook_endpoints.retrieve(endpoint.id), "secret")
 
 # Customers, and the errors that callers tell apart.
 customer = client.v1.customers.create({"email": "ada@example.com", "name": "Ada & <Co>", "metadata": {"client": "ada-1"}})
@@ -163,9 +169,6 @@ assert client.v1.subscriptions.retrieve(subscription.id).cancel_at_period_end is
 assert client.v1.subscriptions.cancel(subscription.id).status == "canceled"
 event_of("customer.subscription.deleted")
 
-# An endpoint made by the API has a secret of its own.
-endpoint = client.v1.webhook_endpoints.create({"url": f"http://127.0.0.1:{port}/two", "enabled_events": ["customer.deleted"]})
-assert endpoint.secret.startswith("whsec_")
 client.v1.webhook_endpoints.delete(endpoint.id)
 assert client.v1.customers.delete(customer.id).deleted is True
 print("judge.py: good")

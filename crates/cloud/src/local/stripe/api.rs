@@ -110,6 +110,11 @@ struct Answer {
 pub(super) async fn serve(Shared(stripe): Shared<Stripe>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let request_id = Tx::id("req_");
+    if !parts.uri.path().starts_with("/v1/") {
+        // Not the API's: a browser must not ask for a password here.
+        let error = ApiError::no_route(parts.method.as_str(), parts.uri.path());
+        return Answer::error(&error).into_response(&parts.headers, &request_id);
+    }
     let answer = match authenticate(&parts.headers, &stripe.0.settings.api_key) {
         Err(error) => Answer::error(&error),
         Ok(()) => match axum::body::to_bytes(body, MAX_BODY).await.map(|body| String::from_utf8(body.into())) {
@@ -188,7 +193,7 @@ fn authenticate(headers: &HeaderMap, api_key: &str) -> Result<()> {
 /// Finds the endpoint, or the answer that the same key had before.
 fn answer(stripe: &Stripe, received: &Received) -> Answer {
     let origin = Origin { request: Some(received.request_id.clone()), idempotency_key: received.key.clone() };
-    let done = stripe.change(None, origin, |tx| {
+    let done = stripe.change_now(origin, |tx| {
         let key = received.key.as_ref().filter(|_| received.method == Method::POST);
         let Some(key) = key else { return perform(tx, received).0 };
         let (id, print) = (format!("_key:{key}"), fingerprint(received));
@@ -325,21 +330,13 @@ pub(super) fn page(tx: &Tx<'_>, call: &mut Call, kind: &str, keep: impl Fn(&Valu
     Ok(json!({"object": "list", "data": data, "has_more": has_more, "url": call.path}))
 }
 
-/// `created=5` or `created[gte]=5&created[lt]=9`, in seconds.
+/// `created[gte]=5&created[lt]=9`, in seconds.
 fn created_range(params: &mut Params) -> Result<impl Fn(i64) -> bool + use<>> {
-    let mut bounds = (i64::MIN, i64::MAX);
-    match params.level("created") {
-        Ok(Some(mut range)) => {
-            let above = [range.int("gte")?, range.int("gt")?.map(|than| than.saturating_add(1))];
-            let below = [range.int("lte")?, range.int("lt")?.map(|than| than.saturating_sub(1))];
-            bounds.0 = above.into_iter().flatten().max().unwrap_or(bounds.0);
-            bounds.1 = below.into_iter().flatten().min().unwrap_or(bounds.1);
-            range.finish()?;
-        }
-        Ok(None) => {}
-        Err(_) => {
-            return Err(ApiError::invalid("parameter_invalid_object", "Invalid object: created", "created"));
-        }
-    }
-    Ok(move |created| (bounds.0..=bounds.1).contains(&created))
+    let mut range = params.level("created")?.unwrap_or_default();
+    let above = [range.int("gte")?, range.int("gt")?.map(|than| than.saturating_add(1))];
+    let below = [range.int("lte")?, range.int("lt")?.map(|than| than.saturating_sub(1))];
+    range.finish()?;
+    let first = above.into_iter().flatten().max().unwrap_or(i64::MIN);
+    let last = below.into_iter().flatten().min().unwrap_or(i64::MAX);
+    Ok(move |created| (first..=last).contains(&created))
 }

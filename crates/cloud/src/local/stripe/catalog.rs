@@ -7,6 +7,9 @@ use super::error::{ApiError, Result};
 use super::form::{Params, nullable};
 use super::state::{Tx, int, text};
 
+/// The highest price, in a currency's smallest unit; Stripe takes eight digits.
+const MOST: i64 = 99_999_999;
+
 pub(super) fn create_product(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let id = call.params.text("id")?.filter(|id| !id.is_empty());
     if let Some(id) = id.as_ref().filter(|id| tx.get(id).is_some()) {
@@ -67,8 +70,8 @@ pub(super) fn create_price(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         return Err(ApiError::invalid("parameter_invalid", format!("Invalid currency: {currency}"), "currency"));
     }
     let amount = params.int("unit_amount")?.ok_or_else(|| params.absent("unit_amount"))?;
-    if amount < 0 {
-        let message = "This value must be greater than or equal to 0.";
+    if !(0..=MOST).contains(&amount) {
+        let message = "This value must be greater than or equal to 0 and no more than 99999999.";
         return Err(ApiError::invalid("parameter_invalid_integer", message, "unit_amount"));
     }
     let product = price_product(tx, params)?;

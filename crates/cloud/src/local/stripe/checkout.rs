@@ -133,15 +133,7 @@ pub(super) fn success_url(session: &Value) -> String {
 /// Pays an open session: the customer, the card, the subscription and its first invoice, all or nothing.
 /// The card was checked.
 pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, payer: &Payer) -> Result<Value> {
-    let customer = match text(&session, "customer") {
-        "" => {
-            let mut customer = new_customer(tx);
-            customer["email"] = payer.email.as_str().into();
-            customer["name"] = payer.name.as_str().into();
-            text(&tx.created(customer, "customer.created"), "id").to_owned()
-        }
-        id => id.to_owned(),
-    };
+    let customer = paying_customer(tx, &session, payer)?;
     let billing = payments::billing_details(&payer.name, &payer.email, &payer.country);
     let method = payments::new_method(tx, card, billing);
     let method = payments::attach(tx, text(&method, "id"), &customer, "payment_method")?;
@@ -166,6 +158,28 @@ pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, paye
     tx.put(session.clone());
     tx.emit("checkout.session.completed", &session, None);
     Ok(session)
+}
+
+/// The session's customer, or a new one; what was not known of them is taken from the page.
+fn paying_customer(tx: &mut Tx<'_>, session: &Value, payer: &Payer) -> Result<String> {
+    let known = match text(session, "customer") {
+        "" => None,
+        id => Some(living(tx, id, "customer")?),
+    };
+    let is_new = known.is_none();
+    let mut customer = known.unwrap_or_else(|| new_customer(tx));
+    for (field, typed) in [("email", &payer.email), ("name", &payer.name)] {
+        if customer[field].is_null() {
+            customer[field] = typed.as_str().into();
+        }
+    }
+    let id = text(&customer, "id").to_owned();
+    if is_new {
+        tx.created(customer, "customer.created")
+    } else {
+        tx.updated(customer, "customer.updated")
+    };
+    Ok(id)
 }
 
 /// Who pays, as typed on the page.

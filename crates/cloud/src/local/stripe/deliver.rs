@@ -23,7 +23,7 @@ use super::{Stripe, seconds};
 const GIVE_UP_AFTER: i64 = 3 * 24 * 60 * 60;
 /// A time machine may leap over those days, so that so many tries belong to them too (a quarter of an hour).
 const GIVE_UP_TRIES: u32 = 20;
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// How many deliveries are under way at once.
 const ABREAST: usize = 16;
@@ -120,7 +120,7 @@ async fn conclude(stripe: &Stripe, waiting: &mut HashMap<String, Waiting>, deliv
     let given_up = tried_enough && found.is_some_and(|found: Value| int(&found, "created") + GIVE_UP_AFTER < now);
     if received || given_up {
         let (stripe, id) = (stripe.clone(), delivery.clone());
-        let done = move || stripe.change(None, Origin::default(), |tx: &mut Tx<'_>| tx.delivered(&id));
+        let done = move || stripe.change_now(Origin::default(), |tx: &mut Tx<'_>| tx.delivered(&id));
         if matches!(tokio::task::spawn_blocking(done).await, Ok(Ok(()))) {
             waiting.remove(&delivery);
             return;

@@ -143,3 +143,50 @@ fn replay(file: File, path: &Path, apply: &mut impl FnMut(Change)) -> Result<u64
         bytes += read as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::local::stripe::state::State;
+
+    fn open(dir: &Path) -> (Journal, State) {
+        let mut state = State::default();
+        let journal = Journal::open(dir, |change| state.apply(change)).unwrap();
+        (journal, state)
+    }
+
+    fn change(put: &[(&str, i64)], remove: &[&str]) -> Change {
+        let object = |(id, n): &(&str, i64)| json!({"id": id, "object": "thing", "n": n});
+        Change { put: put.iter().map(object).collect(), remove: remove.iter().map(|id| (*id).to_owned()).collect() }
+    }
+
+    #[test]
+    fn dying_anywhere_in_a_compaction_loses_and_revives_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, mut state) = open(dir.path());
+        let changes = [change(&[("b", 1), ("gone", 1)], &[]), change(&[("a", 1)], &["gone"]), change(&[("b", 2)], &[])];
+        for change in changes {
+            journal.append(&change).unwrap();
+            state.apply(change);
+        }
+        let before = state.all();
+        assert_eq!(before, change(&[("b", 2), ("a", 1)], &[]).put, "in the order in which they were made");
+        let old = std::fs::read(dir.path().join("journal.jsonl")).unwrap();
+        journal.compact(state.all().into_iter()).unwrap();
+        drop(journal);
+
+        let (mut journal, state) = open(dir.path());
+        assert_eq!(state.all(), before, "after it");
+        journal.append(&change(&[("c", 1)], &[])).unwrap();
+        drop(journal);
+        let all = open(dir.path()).1.all();
+        assert_eq!((all.len(), &all[..2]), (3, &before[..]), "and it goes on");
+
+        // Died after the rename and before the journal was emptied; and with a snapshot half written.
+        std::fs::write(dir.path().join("journal.jsonl"), old).unwrap();
+        std::fs::write(dir.path().join("snapshot.tmp"), b"{\"put\":[{").unwrap();
+        assert_eq!(open(dir.path()).1.all(), before);
+    }
+}

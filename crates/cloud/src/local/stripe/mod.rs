@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 mod api;
 mod calendar;
+mod card_form;
 mod cards;
 mod catalog;
 mod checkout;
@@ -42,7 +43,7 @@ mod subscriptions;
 pub use journal::OpenError;
 
 use error::ApiError;
-use journal::{Durable, Journal};
+use journal::{Change, Durable, Journal};
 use state::{Origin, State, Tx};
 
 /// The version of Stripe's API whose shapes are answered.
@@ -115,7 +116,9 @@ impl Stripe {
         let store = Mutex::new(Store { state, journal });
         let stripe = Self(Arc::new(Inner { settings, clock, store, durable, bell: Notify::new() }));
         let wanted = stripe.0.settings.webhook_endpoints.clone();
-        let made = stripe.change(None, Origin::default(), |tx| events::keep_endpoints(tx, &wanted));
+        // Before anything that is overdue happens, so that they are told of it.
+        let now = seconds(stripe.0.clock.now());
+        let made = stripe.change(now, Origin::default(), |tx| events::keep_endpoints(tx, &wanted));
         made.map_err(|error| io::Error::other(error.message))?;
         Ok(stripe)
     }
@@ -149,7 +152,7 @@ impl Stripe {
     pub fn tick(&self, now: Time) -> io::Result<()> {
         loop {
             let Some((at, id)) = self.first_due().filter(|(at, _)| *at <= seconds(now)) else { return Ok(()) };
-            let done = self.change(Some(at), Origin::default(), |tx| renewals::happen(tx, &id));
+            let done = self.change(at, Origin::default(), |tx| renewals::happen(tx, &id));
             done.map_err(|error| io::Error::other(error.message))?;
         }
     }
@@ -167,29 +170,45 @@ impl Stripe {
         self.0.store.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` as one atomic change at `at` (seconds; now, if none) and returns when it is on disk.
-    fn change<T>(&self, at: Option<i64>, origin: Origin, work: impl FnOnce(&mut Tx<'_>) -> T) -> Result<T, ApiError> {
+    /// Runs `work` as one atomic change now, after everything that was due before.
+    fn change_now<T>(&self, origin: Origin, work: impl FnOnce(&mut Tx<'_>) -> T) -> Result<T, ApiError> {
+        let now = self.0.clock.now();
+        self.tick(now).map_err(|error| broken(&error))?;
+        self.change(seconds(now), origin, work)
+    }
+
+    /// Runs `work` as one atomic change at `now` (seconds) and returns when it is on disk.
+    fn change<T>(&self, now: i64, origin: Origin, work: impl FnOnce(&mut Tx<'_>) -> T) -> Result<T, ApiError> {
         let inner = &*self.0;
-        let done = {
+        let (done, change_made) = {
             let mut store = self.lock();
-            let Store { state, journal } = &mut *store;
-            let now = at.unwrap_or_else(|| seconds(inner.clock.now()));
-            let mut tx = Tx::new(state, &inner.settings, now, origin);
+            let mut tx = Tx::new(&store.state, &inner.settings, now, origin);
             let done = work(&mut tx);
             let change = tx.into_change();
-            if !change.put.is_empty() || !change.remove.is_empty() {
-                journal.append(&change).map_err(|error| broken(&error))?;
-                state.apply(change);
-                if journal.wants_compaction() {
-                    api::forget_old_keys(state, seconds(inner.clock.now()));
-                    journal.compact(state.all().into_iter()).map_err(|error| broken(&error))?;
-                }
+            let change_made = !change.put.is_empty() || !change.remove.is_empty();
+            if change_made {
+                store.commit(change, seconds(inner.clock.now())).map_err(|error| broken(&error))?;
             }
-            done
+            (done, change_made)
         };
+        // Also what was only read must not be lost after it was told.
         inner.durable.wait().map_err(|error| broken(&error))?;
-        inner.bell.notify_one();
+        if change_made {
+            inner.bell.notify_one();
+        }
         Ok(done)
+    }
+}
+
+impl Store {
+    fn commit(&mut self, change: Change, now: i64) -> io::Result<()> {
+        self.journal.append(&change)?;
+        self.state.apply(change);
+        if self.journal.wants_compaction() {
+            api::forget_old_keys(&mut self.state, now);
+            self.journal.compact(self.state.all().into_iter())?;
+        }
+        Ok(())
     }
 }
 

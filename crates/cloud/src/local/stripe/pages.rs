@@ -1,6 +1,6 @@
-//! What a paying customer sees: the checkout page, an invoice, and the card form that the portal shares.
+//! What a paying customer sees: the checkout page and an invoice; and how every page is answered.
 //!
-//! Plain forms that work without JavaScript. A session's id is its secret; card data is never shown again.
+//! Plain forms that work without JavaScript. A session's id is its secret.
 
 use askama::Template;
 use axum::Router;
@@ -11,33 +11,15 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::Value;
 
-use super::cards::{self, Entered, TEST_CARDS};
+use super::card_form::CardForm;
 use super::catalog::{every, money};
 use super::checkout::{self, Payer};
 use super::error::ApiError;
 use super::events::check_url;
-use super::form::Params;
 use super::state::{Origin, Tx, int, text};
 use super::{Stripe, calendar};
 
 const STYLE: &str = include_str!("../../../templates/stripe/style.css");
-const COUNTRIES: [(&str, &str); 14] = [
-    ("US", "United States"),
-    ("AU", "Australia"),
-    ("AT", "Austria"),
-    ("CA", "Canada"),
-    ("FR", "France"),
-    ("DE", "Germany"),
-    ("IE", "Ireland"),
-    ("IT", "Italy"),
-    ("NL", "Netherlands"),
-    ("NZ", "New Zealand"),
-    ("ES", "Spain"),
-    ("SE", "Sweden"),
-    ("CH", "Switzerland"),
-    ("GB", "United Kingdom"),
-];
-
 pub(super) fn router() -> Router<Stripe> {
     Router::new()
         .route("/c/pay/{id}", get(show_checkout).post(pay))
@@ -63,7 +45,7 @@ pub(super) fn html(status: StatusCode, page: &impl Template, leads_to: &str) -> 
 
 fn respond(status: StatusCode, body: String, kind: &'static str, leads_to: &str) -> Response {
     let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
+        "default-src 'none'; style-src 'self'; img-src data:; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
     );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -114,141 +96,13 @@ pub(super) async fn change<T: Send + 'static>(
     work: impl FnOnce(&mut Tx<'_>) -> T + Send + 'static,
 ) -> Result<T, ApiError> {
     let stripe = stripe.clone();
-    let done = tokio::task::spawn_blocking(move || stripe.change(None, Origin::default(), work)).await;
+    let done = tokio::task::spawn_blocking(move || stripe.change_now(Origin::default(), work)).await;
     done.unwrap_or_else(|_| Err(ApiError::broken()))
 }
 
 pub(super) fn broken(stripe: &Stripe) -> Response {
     let words = "Nothing was charged. Please try again.";
     message(stripe, StatusCode::INTERNAL_SERVER_ERROR, "Something went wrong", words, None)
-}
-
-/// The card form's values that may be shown again, and what is wrong with each field.
-#[derive(Clone, Debug, Default)]
-pub(super) struct CardForm {
-    pub(super) email: String,
-    pub(super) email_is_fixed: bool,
-    pub(super) name: String,
-    pub(super) country: String,
-    pub(super) email_error: &'static str,
-    pub(super) number_error: String,
-    pub(super) expiry_error: String,
-    pub(super) cvc_error: String,
-    pub(super) name_error: &'static str,
-    pub(super) countries: Vec<(&'static str, &'static str)>,
-    pub(super) test_cards: Vec<(&'static str, &'static str)>,
-}
-
-impl CardForm {
-    pub(super) fn empty(email: &str, name: &str) -> Self {
-        Self {
-            email: email.to_owned(),
-            email_is_fixed: !email.is_empty(),
-            name: name.to_owned(),
-            country: "US".to_owned(),
-            countries: COUNTRIES.to_vec(),
-            test_cards: TEST_CARDS.to_vec(),
-            ..Self::default()
-        }
-    }
-
-    /// Reads what was typed. The card is none when something is wrong with it, which the form then says.
-    pub(super) fn read(&mut self, body: &str, now: i64) -> Option<Entered> {
-        let mut params = Params::parse(body).unwrap_or_default();
-        let mut field = |name| params.text(name).ok().flatten().unwrap_or_default().trim().to_owned();
-        if !self.email_is_fixed {
-            self.email = field("email");
-        }
-        self.name = field("name");
-        let country = field("country");
-        self.country = COUNTRIES.iter().find(|(code, _)| *code == country).map_or("US", |(code, _)| code).to_owned();
-        let mut card = Entered { number: field("number"), cvc: field("cvc"), ..Entered::default() };
-        let expiry = field("expiry");
-        self.check(&mut card, &expiry, now);
-        if self.has_error() {
-            return None;
-        }
-        match card.check(now) {
-            Ok(()) => Some(card),
-            Err(error) => {
-                self.refuse(&error);
-                None
-            }
-        }
-    }
-
-    pub(super) fn has_error(&self) -> bool {
-        !(self.email_error.is_empty()
-            && self.number_error.is_empty()
-            && self.expiry_error.is_empty()
-            && self.cvc_error.is_empty()
-            && self.name_error.is_empty())
-    }
-
-    /// Says what a form can see by itself, in the words of Stripe's own card field.
-    fn check(&mut self, card: &mut Entered, expiry: &str, now: i64) {
-        let (local, domain) = self.email.split_once('@').unwrap_or_default();
-        if self.email.is_empty() {
-            self.email_error = "Required";
-        } else if local.is_empty() || domain.is_empty() || self.email.len() > 254 {
-            self.email_error = "Your email is invalid.";
-        }
-        if self.name.is_empty() {
-            self.name_error = "Required";
-        }
-        let digits = card.digits();
-        if digits.len() < 13 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            "Your card number is incomplete.".clone_into(&mut self.number_error);
-        } else if !cards::is_luhn(&digits) {
-            "Your card number is invalid.".clone_into(&mut self.number_error);
-        }
-        let (year, month) = calendar::year_month(now);
-        match read_expiry(expiry) {
-            None => "Your card's expiration date is incomplete.".clone_into(&mut self.expiry_error),
-            Some((given, _)) if !(1..=12).contains(&given) => {
-                "Your card's expiration date is invalid.".clone_into(&mut self.expiry_error);
-            }
-            Some((_, given)) if given < year => {
-                "Your card's expiration year is in the past.".clone_into(&mut self.expiry_error);
-            }
-            Some((given, in_year)) if in_year == year && given < month => {
-                "Your card's expiration date is in the past.".clone_into(&mut self.expiry_error);
-            }
-            Some((given, in_year)) => (card.month, card.year) = (given, in_year),
-        }
-        if card.cvc.len() < 3 {
-            "Your card's security code is incomplete.".clone_into(&mut self.cvc_error);
-        }
-    }
-
-    /// Puts what the bank said beside the field that it is about.
-    pub(super) fn refuse(&mut self, error: &ApiError) {
-        let field = match error.code {
-            Some("expired_card" | "invalid_expiry_month" | "invalid_expiry_year") => &mut self.expiry_error,
-            Some("incorrect_cvc" | "invalid_cvc") => &mut self.cvc_error,
-            _ => &mut self.number_error,
-        };
-        field.clone_from(&error.message);
-    }
-}
-
-/// `12 / 34`, `12/2034`, `1234`: month and year.
-fn read_expiry(text: &str) -> Option<(i64, i64)> {
-    let text: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    let (month, year) = match text.split_once(['/', '-']) {
-        Some(parts) => parts,
-        None => text.split_at_checked(2)?,
-    };
-    let all_digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !all_digits(month) || !all_digits(year) || month.len() > 2 {
-        return None;
-    }
-    let year: i64 = match year.len() {
-        2 => 2_000 + year.parse::<i64>().ok()?,
-        4 => year.parse().ok()?,
-        _ => return None,
-    };
-    Some((month.parse().ok()?, year))
 }
 
 #[derive(Template)]
@@ -262,11 +116,11 @@ struct CheckoutPage {
     /// When the first payment is due, while a trial lasts.
     trial_end: Option<String>,
     cancel_url: Option<String>,
-    form: CardForm,
+    form: Box<CardForm>,
 }
 
 impl CheckoutPage {
-    fn new(stripe: &Stripe, session: &Value, form: CardForm) -> Self {
+    fn new(stripe: &Stripe, session: &Value, form: Box<CardForm>) -> Self {
         let lines = session["_line_items"]["data"].as_array().cloned().unwrap_or_default();
         let line = |line: &Value| {
             let name = match int(line, "quantity") {
@@ -296,14 +150,14 @@ enum Outcome {
     Missing,
     Paid(Value),
     Over(Value),
-    Again(Value, CardForm),
+    Again(Value, Box<CardForm>),
 }
 
 async fn show_checkout(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) -> Response {
     let found = change(&stripe, move |tx| match tx.need("checkout.session", &id, "id") {
         Err(_) => Outcome::Missing,
         Ok(session) if is_open(tx, &session) => {
-            let form = form_of(tx, &session);
+            let form = Box::new(form_of(tx, &session));
             Outcome::Again(session, form)
         }
         Ok(session) => Outcome::Over(session),
@@ -345,7 +199,7 @@ fn pay_in(tx: &mut Tx<'_>, id: &str, body: &str) -> Outcome {
     if !is_open(tx, &session) {
         return Outcome::Over(session);
     }
-    let mut form = form_of(tx, &session);
+    let mut form = Box::new(form_of(tx, &session));
     let Some(card) = form.read(body, tx.now) else { return Outcome::Again(session, form) };
     let payer = Payer { email: form.email.clone(), name: form.name.clone(), country: form.country.clone() };
     match checkout::complete(tx, session.clone(), &card, &payer) {

@@ -10,12 +10,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::api::Call;
+use super::card_form::CardForm;
 use super::catalog::{every, money};
 use super::customers::living;
 use super::error::Result;
 use super::events::check_url;
 use super::form::Params;
-use super::pages::{CardForm, broken, change, html, message, redirect};
+use super::pages::{broken, change, html, message, redirect};
 use super::state::{Tx, int, text};
 use super::subscriptions::{self, items};
 use super::{Stripe, calendar, invoices, payments, proration};

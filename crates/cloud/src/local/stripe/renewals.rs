@@ -58,16 +58,16 @@ fn void_latest(tx: &mut Tx<'_>, subscription: &Value) {
 /// The period is over: the next one begins and is billed.
 fn renew(tx: &mut Tx<'_>, mut subscription: Value) {
     subscriptions::next_period(&mut subscription);
-    if subscription["status"] == "trialing" {
-        subscription["status"] = "active".into();
-    }
+    // No longer trialing, so that the lines are paid ones.
+    subscription["status"] = "active".into();
     let mut lines = proration::pending(&subscription);
     subscription["_pending"] = serde_json::json!([]);
     lines.extend(invoices::period_lines(tx, &subscription));
     let invoice = invoices::issue(tx, &mut subscription, "subscription_cycle", lines);
     let method = subscriptions::method_of(tx, &subscription);
-    if invoices::collect(tx, text(&invoice, "id"), method.as_ref(), false).is_err() {
-        fall_behind(tx, &mut subscription);
+    match invoices::collect(tx, text(&invoice, "id"), method.as_ref(), false) {
+        Ok(_) => subscriptions::clear(&mut subscription),
+        Err(_) => fall_behind(tx, &mut subscription),
     }
     tx.updated(subscription, "customer.subscription.updated");
 }

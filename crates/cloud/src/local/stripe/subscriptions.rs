@@ -299,10 +299,15 @@ pub(super) fn settled(tx: &mut Tx<'_>, mut subscription: Value) {
     if !matches!(text(&subscription, "status"), "past_due" | "incomplete" | "unpaid") {
         return;
     }
+    clear(&mut subscription);
+    tx.updated(subscription, "customer.subscription.updated");
+}
+
+/// In good standing, with no payment to try again. The caller stores it.
+pub(super) fn clear(subscription: &mut Value) {
     subscription["status"] = "active".into();
     subscription["_retry_at"] = Value::Null;
     subscription["_retries"] = 0.into();
-    tx.updated(subscription, "customer.subscription.updated");
 }
 
 pub(super) fn set_period(subscription: &mut Value, period: (i64, i64)) {
