@@ -4,16 +4,22 @@
 //! It never reaches into the product: what a test sees, a client, an operator or an agent could see too.
 //! On its end a [`TestApp`] asserts that nothing is left over. Start reading at [`TestApp`].
 
+// A test kit panics: that is how a test fails.
+#![allow(clippy::expect_used, clippy::print_stderr)]
+
 mod app;
+mod browser;
 mod forms;
 mod people;
+pub mod postgres;
 mod processes;
 mod proxy;
 mod wait;
 
 pub use app::{Builder, ServeInfo, TestApp};
+pub use browser::{Browser, Portal};
 pub use forms::Form;
-pub use people::{Operator, Person};
+pub use people::{Operator, PASSWORD, Person};
 pub use processes::processes_of;
 pub use proxy::{Fault, FaultProxy};
 pub use wait::eventually;

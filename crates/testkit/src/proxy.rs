@@ -91,10 +91,9 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, fault: &Mutex<Fau
         let now = *fault.lock().unwrap_or_else(PoisonError::into_inner);
         let mut allowed = read;
         match now {
-            Fault::None | Fault::CutBefore => {}
             Fault::CutAnswer if answer => allowed = 0,
             Fault::CutAnswerAfter(bytes) if answer => allowed = read.min(bytes.saturating_sub(passed)),
-            Fault::CutAnswer | Fault::CutAnswerAfter(_) => {}
+            Fault::None | Fault::CutBefore | Fault::CutAnswer | Fault::CutAnswerAfter(_) => {}
             Fault::Delay(by) => tokio::time::sleep(by).await,
             Fault::Stall => std::future::pending().await,
         }

@@ -43,11 +43,26 @@ fn sources(extensions: &[&str]) -> Vec<(String, String)> {
 
 /// The part of a Rust file above its test module.
 fn without_tests(text: &str) -> &str {
-    text.split("#[cfg(test)]").next().unwrap_or(text)
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
 }
 
-fn is_test(path: &str) -> bool {
-    path.contains("/tests/") || path.contains("/benches/") || path.ends_with("_tests.rs") || path.contains("/testkit/")
+/// What is built into the product: Rust files without tests, nor modules that only tests have.
+fn product() -> Vec<(String, String)> {
+    let all = sources(&["rs"]);
+    let mut tests = BTreeSet::new();
+    for (path, text) in &all {
+        let folder = Path::new(path).parent().unwrap();
+        for rest in text.split("#[cfg(test)]").skip(1) {
+            let module = rest.trim_start().strip_prefix("mod ").or(rest.trim_start().strip_prefix("pub(crate) mod "));
+            let name = module.and_then(|rest| rest.split([';', ' ']).next()).unwrap_or("tests");
+            tests.insert(folder.join(format!("{name}.rs")).display().to_string());
+        }
+    }
+    let apart = ["/tests/", "/benches/", "/testkit/", "_tests.rs"];
+    all.into_iter()
+        .filter(|(path, _)| !tests.contains(path) && !apart.iter().any(|part| path.contains(part)))
+        .map(|(path, text)| (path, without_tests(&text).to_owned()))
+        .collect()
 }
 
 fn assert_none(what: &str, found: Vec<String>) {
@@ -103,11 +118,8 @@ fn nothing_unfinished_is_kept() {
 fn only_the_store_knows_sql() {
     let statements = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "CREATE TABLE ", "BEGIN IMMEDIATE"];
     let mut found = Vec::new();
-    for (path, text) in sources(&["rs"]) {
-        if path.starts_with("crates/store/") || is_test(&path) {
-            continue;
-        }
-        for (number, line) in without_tests(&text).lines().enumerate() {
+    for (path, text) in product().into_iter().filter(|(path, _)| !path.starts_with("crates/store/")) {
+        for (number, line) in text.lines().enumerate() {
             let code = !line.trim_start().starts_with("//");
             if code && statements.iter().any(|s| line.contains(s)) {
                 found.push(format!("{path}:{}: {}", number + 1, line.trim()));
@@ -120,11 +132,8 @@ fn only_the_store_knows_sql() {
 #[test]
 fn only_the_binary_reads_the_environment() {
     let mut found = Vec::new();
-    for (path, text) in sources(&["rs"]) {
-        if path.starts_with("crates/stackpro/") || is_test(&path) {
-            continue;
-        }
-        for (number, line) in without_tests(&text).lines().enumerate() {
+    for (path, text) in product().into_iter().filter(|(path, _)| !path.starts_with("crates/stackpro/")) {
+        for (number, line) in text.lines().enumerate() {
             if line.contains("env::var") || line.contains("env::vars") {
                 found.push(format!("{path}:{}: {}", number + 1, line.trim()));
             }
@@ -259,5 +268,5 @@ fn the_rules_above_can_fail() {
     let tops = BTreeSet::from(["crates".to_owned()]);
     assert_eq!(named_paths("see `crates/none/x.rs`, `a b/c`, `GET /x/y`", &tops), ["crates/none/x.rs"]);
     assert_eq!(links("[a](docs/x.md#y) [b](https://x.example)"), ["docs/x.md"]);
-    assert_eq!(without_tests("a\n#[cfg(test)]\nSELECT "), "a\n");
+    assert_eq!(without_tests("a\n#[cfg(test)]\nmod tests {\nSELECT "), "a\n");
 }

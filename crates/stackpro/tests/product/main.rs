@@ -1,0 +1,17 @@
+//! The whole product, from outside: the real binary, real sockets, real folders, real processes.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod api;
+mod bad_input;
+mod journey;
+mod kill;
+mod postgres;
+mod restart;
+mod webhooks;
+
+use stackpro_testkit::{Builder, TestApp};
+
+/// The product of this build, to be set up and started.
+fn product() -> Builder {
+    TestApp::with(env!("CARGO_BIN_EXE_stackpro"))
+}
