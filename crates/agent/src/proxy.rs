@@ -13,6 +13,8 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use stackpro_domain::ClientId;
+use stackpro_protocol::agent::STACK_HEADER;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -110,10 +112,12 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// The status that another front door answers to `GET path` for `host`; `None` when it does not answer.
-pub(crate) async fn probe(front: SocketAddr, host: &str, path: &str, pass: &str) -> Option<u16> {
-    let request = Request::get(path).header("host", host).header(PASS, pass).body(Body::empty()).ok()?;
-    send(front, request, Duration::ZERO).await.ok().map(|response| response.status().as_u16())
+/// Whether `client`'s stack itself answers at a front door for `host`.
+pub(crate) async fn probe(front: SocketAddr, host: &str, client: &ClientId, pass: &str) -> Result<bool, ForwardError> {
+    let request = Request::get("/").header("host", host).header(PASS, pass).body(Body::empty())?;
+    let response = send(front, request, Duration::ZERO).await?;
+    let named = response.headers().get(STACK_HEADER).is_some_and(|named| named == client.as_str());
+    Ok(named && !response.status().is_server_error())
 }
 
 #[cfg(test)]

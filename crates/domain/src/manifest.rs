@@ -74,7 +74,8 @@ pub fn compare(source: &[Entry], copy: &[Entry]) -> Difference {
 pub struct Certificate {
     pub files: u64,
     pub bytes: u64,
-    /// BLAKE3 over the sorted manifest of the source, and of the copy: equal, or there is no certificate.
+    /// One hash over the manifest of the source, and of the copy: equal, or there is no certificate. It is
+    /// an LtHash with BLAKE3, which follows each change, so that a hold need not be as long as there are files.
     pub source_hash: String,
     pub copy_hash: String,
     /// Rounds of copying before the hold, the first copy included.

@@ -136,12 +136,14 @@ pub(super) struct Copy {
     dirty: BTreeSet<String>,
     /// What was written and not yet read again, as the source described it.
     unverified: BTreeMap<DataPath, FileFacts>,
+    /// Where something was written or removed that may not have reached the disk.
+    unsynced: BTreeSet<DataPath>,
 }
 
 impl Copy {
     pub(super) fn new(source: Source, tree: Arc<Tree>) -> Self {
         let (mirror, dirty, unverified) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { source, tree, cursor: Cursor::default(), mirror, dirty, unverified }
+        Self { source, tree, cursor: Cursor::default(), mirror, dirty, unverified, unsynced: BTreeSet::new() }
     }
 
     /// Reads what changed at the source, and does the same here.
@@ -150,6 +152,7 @@ impl Copy {
         let entry = |path: &String| (path.clone(), self.mirror.get(path).cloned());
         let wanted: Vec<_> = self.dirty.iter().map(entry).collect();
         let changes = wanted.len() as u64;
+        self.unsynced.extend(wanted.iter().filter_map(|(path, _)| DataPath::new(path)));
         let tree = Arc::clone(&self.tree);
         let files = blocking(move || make_folders(&tree, wanted)).await??;
         let bytes = files.iter().map(|(_, bytes)| bytes).sum();
@@ -216,10 +219,9 @@ impl Copy {
     }
 
     /// Reads again, from the disk, what was written since the last time, against what the source said of it.
-    /// What is not right is removed, and copied anew by the next round. Gives the paths that were read.
-    pub(super) async fn verify(&mut self) -> Result<Vec<DataPath>> {
+    /// What is not right is removed, and copied anew by the next round.
+    pub(super) async fn verify(&mut self) -> Result<()> {
         let written: Vec<(DataPath, FileFacts)> = std::mem::take(&mut self.unverified).into_iter().collect();
-        let paths = written.iter().map(|(path, _)| path.clone()).collect();
         let check = |some: &[(DataPath, FileFacts)]| {
             let (tree, some) = (Arc::clone(&self.tree), some.to_vec());
             blocking(move || wrong_of(&tree, some))
@@ -232,7 +234,20 @@ impl Copy {
             differs |= !wrong.is_empty();
             self.dirty.extend(wrong);
         }
-        if differs { Err(MoveError::Differs) } else { Ok(paths) }
+        if differs { Err(MoveError::Differs) } else { Ok(()) }
+    }
+
+    /// Makes everything so far survive power loss. As slow as what the file system has in memory.
+    pub(super) async fn sync_all(&mut self) -> Result<()> {
+        self.unsynced.clear();
+        let tree = Arc::clone(&self.tree);
+        Ok(blocking(move || tree.sync_all()).await??)
+    }
+
+    /// The same for what was done since, piece by piece.
+    pub(super) async fn sync_rest(&mut self) -> Result<()> {
+        let (tree, rest) = (Arc::clone(&self.tree), std::mem::take(&mut self.unsynced));
+        Ok(blocking(move || tree.sync(&rest)).await??)
     }
 }
 

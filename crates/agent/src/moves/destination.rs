@@ -16,7 +16,7 @@ use super::copy::{Copy, MoveError, Result, Round, Source};
 use super::transfer::{CommitRequest, Held, HoldRequest, JobState, Release};
 use crate::agent::Agent;
 use crate::stack::Stack;
-use crate::{blocking, disk, proxy, secret};
+use crate::{disk, proxy, secret};
 
 /// A round is small enough to be repeated inside a hold.
 const SMALL_CHANGES: u64 = 50;
@@ -254,8 +254,7 @@ impl Work {
             return Ok(false);
         }
         // The bulk reaches the disk now, so that the hold need not wait for it.
-        let tree = Arc::clone(&self.stack.tree);
-        blocking(move || tree.sync_all()).await??;
+        self.copy.sync_all().await?;
         self.catch_up().await?;
         self.keep(|status| status.phase = MovePhase::CuttingOver)?;
         self.cut_over().await
@@ -269,7 +268,7 @@ impl Work {
                 break;
             }
         }
-        self.copy.verify().await.map(drop)
+        self.copy.verify().await
     }
 
     async fn round(&mut self) -> Result<Round> {
@@ -321,9 +320,8 @@ impl Work {
         let mut held_files = 0;
         loop {
             held_files += self.round().await?.changes;
-            let written = self.copy.verify().await?;
-            let tree = Arc::clone(&self.stack.tree);
-            blocking(move || tree.sync(&written)).await??;
+            self.copy.verify().await?;
+            self.copy.sync_rest().await?;
             if *self.copy.cursor() == held.cursor {
                 break;
             }
@@ -346,17 +344,16 @@ impl Work {
         }
     }
 
-    /// Asks through the real front door. The portal answers 401 to a stranger wherever a stack runs.
+    /// Asks for a page through the real front door.
     async fn probe(&self, order: &MoveOrder) -> Result<()> {
         let spec = self.stack.spec();
         let Some(host) = spec.hosts.first() else { return Ok(()) };
-        match proxy::probe(order.front, host, "/portal/", &order.ticket.secret).await {
-            Some(401) => Ok(()),
-            answer => {
-                tracing::warn!(?answer, "the new place does not answer its probe");
-                Err(MoveError::Probe)
-            }
+        let answer = proxy::probe(order.front, host, &spec.client_id, &order.ticket.secret).await;
+        if matches!(answer, Ok(true)) {
+            return Ok(());
         }
+        tracing::warn!(?answer, "the new place does not answer its probe");
+        Err(MoveError::Probe)
     }
 
     /// Finds out whether a commit happened. First lets go of the hold, so that a commit that is still on

@@ -131,7 +131,8 @@ impl FromRequestParts<Arc<Agent>> for Admitted {
     async fn from_request_parts(parts: &mut Parts, agent: &Arc<Agent>) -> Result<Self, StatusCode> {
         let path = Path::<JobPath>::from_request_parts(parts, agent).await;
         let Path(JobPath { client, job }) = path.map_err(|_| StatusCode::GONE)?;
-        let secret = secret::bearer(&parts.headers).ok_or(StatusCode::UNAUTHORIZED)?;
+        let secret =
+            secret::bearer(&parts.headers).filter(|_| agent.key().is_some()).ok_or(StatusCode::UNAUTHORIZED)?;
         let stack = agent.stack(&client).ok_or(StatusCode::GONE)?;
         if stack.outgoing.admits(&job, secret) { Ok(Self { stack, job }) } else { Err(StatusCode::GONE) }
     }

@@ -14,6 +14,7 @@ mod index;
 mod scan;
 mod upload;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -252,9 +253,9 @@ impl Tree {
         &self.staging
     }
 
-    /// Makes these files, and the names that lead to them, survive power loss.
-    pub(crate) fn sync(&self, paths: &[DataPath]) -> io::Result<()> {
-        let mut folders = std::collections::BTreeSet::new();
+    /// Makes what is at these paths, that nothing is there included, survive power loss.
+    pub(crate) fn sync(&self, paths: &BTreeSet<DataPath>) -> io::Result<()> {
+        let mut folders = BTreeSet::new();
         for path in paths {
             if let Ok((file, _)) = self.read(path) {
                 file.sync_all()?;
