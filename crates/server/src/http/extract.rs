@@ -67,6 +67,10 @@ fn expect_type(headers: &HeaderMap, wanted: &str) -> Result<()> {
 
 /// Reads JSON; what is wrong is said by the field's path.
 pub fn read_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    // serde would take an array for an object whose fields come in order.
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
+        return Err(unreadable("bad_json", "The body must be a JSON object.".into()));
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -1,0 +1,140 @@
+//! What agents may say.
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+use stackpro_domain::{InstanceId, ResourceId};
+use stackpro_server::auth::hash_token;
+use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, Resource, ResourceKind, ResourceState};
+
+use crate::common::Server;
+
+async fn instance(server: &Server, id: &str) -> ResourceId {
+    let id: ResourceId = id.parse().unwrap();
+    let now = server.world.now();
+    let mut tx = server.world.store.begin().await.unwrap();
+    let resource = Resource {
+        id: id.clone(),
+        kind: ResourceKind::Instance,
+        name: format!("launch-{id}"),
+        cloud_id: None,
+        client_id: None,
+        state: ResourceState::Intended,
+        created_at: now,
+        deleted_at: None,
+    };
+    tx.insert_resource(&resource).await.unwrap();
+    let row = InstanceRow {
+        id: id.clone(),
+        cloud_id: None,
+        kind: HostKind::Shared,
+        instance_type: "t3.medium".into(),
+        capacity: 10,
+        state: InstancePhase::Launching,
+        front: None,
+        control: None,
+        version: None,
+        enrolled_at: None,
+        last_report_at: None,
+        created_at: now,
+        clients: 0,
+    };
+    tx.insert_instance(&row).await.unwrap();
+    let hash = hash_token(&server.world.secrets.enrol_token(&id));
+    tx.insert_token(Purpose::Enrol, &hash, id.as_str(), now.plus(3_600_000)).await.unwrap();
+    tx.commit().await.unwrap();
+    id
+}
+
+fn word(instance: &str) -> Value {
+    json!({"instanceId": instance, "front": "127.0.0.1:4001", "control": "127.0.0.1:4002", "version": "0.1.0"})
+}
+
+fn enrol(server: &Server, id: &ResourceId, instance: &str) -> Value {
+    let mut body = word(instance);
+    body["token"] = json!(server.world.secrets.enrol_token(id));
+    body
+}
+
+#[tokio::test]
+async fn an_agent_enrols_once_and_again_only_when_its_answer_was_lost() {
+    let server = Server::start().await;
+    let id = instance(&server, "r1").await;
+    let mut forged = word("i-1");
+    forged["token"] = json!("guessed");
+    assert_eq!(server.post("/api/agents/enrol", "", &forged).await.status, StatusCode::FORBIDDEN);
+
+    let first = server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    let again = server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await;
+    assert_eq!(first.json()["key"], again.json()["key"]);
+    assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-2")).await.status, StatusCode::FORBIDDEN);
+    let row = server.world.store.instance(&id).await.unwrap().unwrap();
+    assert_eq!(row.cloud_id.unwrap().as_str(), "i-1");
+    assert_eq!(row.control.unwrap().to_string(), "127.0.0.1:4002");
+
+    server.world.time_machine.as_ref().unwrap().advance(11 * 60_000).unwrap();
+    assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn an_agent_speaks_for_itself_and_for_who_is_placed_on_it() {
+    let server = Server::start().await;
+    let acme = server.sign_up("Acme Law").await;
+    let other = server.sign_up("Other Law").await;
+    let (acme, other) = (acme["clientId"].as_str().unwrap(), other["clientId"].as_str().unwrap());
+    let id = instance(&server, "r1").await;
+    let enrolled = server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.json();
+    let key = enrolled["key"].as_str().unwrap().to_owned();
+    let mut tx = server.world.store.begin().await.unwrap();
+    tx.add_stack(&acme.parse().unwrap(), &id).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let stack = |client: &str, files: u64| {
+        let usage = json!({"storageBytes": u64::MAX, "files": files, "requests": u64::MAX, "trafficBytes": 1});
+        json!({"clientId": client, "state": "serving", "usage": usage})
+    };
+    let mut body = word("i-1");
+    body["stacks"] = json!([stack(acme, 7), stack(other, 7), stack("nobody-2222", 7)]);
+    assert_eq!(server.post("/api/agents/report", "", &body).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(server.post("/api/agents/report", "wrong", &body).await.status, StatusCode::UNAUTHORIZED);
+    for _ in 0..2 {
+        let answer = server.post("/api/agents/report", &key, &body).await;
+        assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text);
+    }
+    let usage = async |client: &str| server.world.store.usage(&client.parse().unwrap()).await.unwrap();
+    assert_eq!(usage(acme).await.files, 7);
+    assert_eq!(usage(other).await.files, 0, "it is not placed there");
+
+    body["instanceId"] = json!("i-2");
+    assert_eq!(server.post("/api/agents/report", &key, &body).await.status, StatusCode::UNAUTHORIZED, "another's name");
+    let strange: InstanceId = "i-2".parse().unwrap();
+    let answer = server.post("/api/agents/report", &server.world.secrets.agent_key(&strange), &body).await;
+    assert_eq!(answer.status, StatusCode::GONE);
+}
+
+#[tokio::test]
+async fn hostile_reports_are_refused() {
+    let server = Server::start().await;
+    let id = instance(&server, "r1").await;
+    let enrolled = server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.json();
+    let key = enrolled["key"].as_str().unwrap();
+    let with = |field: &str, value: Value| {
+        let mut body = word("i-1");
+        body["stacks"] = json!([]);
+        body[field] = value;
+        body
+    };
+    for (field, bad) in [
+        ("version", json!("")),
+        ("version", json!("a\nb")),
+        ("version", json!("x".repeat(65))),
+        ("front", json!("localhost")),
+        ("control", json!("1.2.3.4")),
+        ("stacks", json!([{"clientId": "../etc"}])),
+        ("instanceId", json!("i-1\u{0}")),
+    ] {
+        let answer = server.post("/api/agents/report", key, &with(field, bad)).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}: {}", answer.text);
+        assert!(answer.json()["errors"][0]["field"].as_str().unwrap().starts_with(field));
+    }
+}

@@ -1,0 +1,12 @@
+//! The API, asked over its router, with a real database, a real local cloud and the simulated till.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+mod accounts;
+mod authority;
+mod bad_input;
+mod edge;
+mod agents;
+mod till;

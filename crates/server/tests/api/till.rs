@@ -1,0 +1,130 @@
+//! The till: checkout, webhooks, and what they do to a client's life.
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+use stackpro_domain::lifecycle::State;
+use stackpro_server::reconcilers::till_events;
+use stackpro_server::till::signature::sign;
+use stackpro_store::TillEventState;
+
+use crate::common::{Answer, Server, request};
+
+async fn deliver(server: &Server, body: &str, header: &str) -> Answer {
+    let request = request(Method::POST, "/api/stripe-webhook", "").header("stripe-signature", header);
+    server.send(request.body(Body::from(body.to_owned())).unwrap()).await
+}
+
+fn signed(server: &Server, body: &str) -> String {
+    sign(body.as_bytes(), &server.world.secrets.till_webhook_secret(), server.world.now())
+}
+
+#[tokio::test]
+async fn a_webhook_is_stored_once_or_clearly_refused() {
+    let server = Server::start().await;
+    let body = r#"{"id":"evt_1","type":"charge.refunded","data":{"object":{}}}"#;
+    let header = signed(&server, body);
+    let all = futures::future::join_all((0..10).map(|_| deliver(&server, body, &header))).await;
+    assert!(all.iter().all(|answer| answer.status == StatusCode::OK));
+    assert_eq!(server.world.store.till_events_due(server.world.now().ms(), 10).await.unwrap().len(), 1);
+
+    let rotated = sign(body.as_bytes(), "whsec_next", server.world.now());
+    assert_eq!(deliver(&server, body, &rotated).await.status, StatusCode::OK);
+    let other = body.replace("evt_1", "evt_2");
+    let stale = sign(other.as_bytes(), "whsec_next", server.world.now().plus(-301_000));
+    for (what, body, header) in [
+        ("one byte", other.as_str(), header.as_str()),
+        ("stale", &other, &stale),
+        ("wrong secret", &other, &sign(other.as_bytes(), "whsec_other", server.world.now())),
+        ("no signature", &other, ""),
+        ("no event", "[]", &signed(&server, "[]")),
+    ] {
+        let answer = deliver(&server, body, header).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{what}");
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+    }
+    assert!(server.world.store.till_event("evt_2").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn without_a_database_a_webhook_is_to_be_sent_again() {
+    let server = Server::start().await;
+    server.world.store.close().await;
+    let body = r#"{"id":"evt_1","type":"invoice.paid"}"#;
+    assert_eq!(deliver(&server, body, &signed(&server, body)).await.status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+/// Signs up, goes to the till and pays there as a browser would; returns the client's id.
+async fn buy(server: &Server, card: &str) -> String {
+    let made = server.sign_up("Acme Law").await;
+    let token = made["token"].as_str().unwrap();
+    let body = json!({"planId": "business", "interval": "year"});
+    let answer = server.post("/api/create-checkout-session", token, &body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let checkout = answer.json();
+    assert!(checkout["id"].as_str().unwrap().starts_with("cs_"));
+    let form = [("number", card), ("expiry", "12 / 34"), ("cvc", "123"), ("name", "Ann Other")];
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let paid = http.post(checkout["url"].as_str().unwrap()).form(&form).send().await.unwrap();
+    assert!(paid.status().is_redirection() || paid.status().is_success() || paid.status().as_u16() == 402, "{paid:?}");
+    made["clientId"].as_str().unwrap().to_owned()
+}
+
+async fn client(server: &Server, id: &str) -> stackpro_store::Client {
+    server.world.store.client(&id.parse().unwrap()).await.unwrap().unwrap()
+}
+
+/// A webhook that says no more than whose it is.
+async fn hint(server: &Server, id: &str, kind: &str, customer: &str) {
+    let body = json!({"id": id, "type": kind, "data": {"object": {"customer": customer}}}).to_string();
+    assert_eq!(deliver(server, &body, &signed(server, &body)).await.status, StatusCode::OK);
+    till_events::round(&server.world).await.unwrap();
+}
+
+#[tokio::test]
+async fn paying_makes_a_client_active_however_the_events_come() {
+    let server = Server::start().await;
+    let id = buy(&server, "4242424242424242").await;
+    let row = client(&server, &id).await;
+    assert_eq!(row.life.state, State::Trial, "nothing is believed before the till is asked");
+    let customer = row.customer_id.unwrap();
+    for n in 0..3 {
+        hint(&server, &format!("evt_late_{n}"), "invoice.paid", &customer).await;
+        hint(&server, &format!("evt_odd_{n}"), "customer.subscription.deleted", &customer).await;
+    }
+    let row = client(&server, &id).await;
+    assert_eq!((row.life.state, row.plan.as_str()), (State::Active, "business"));
+    assert_eq!(row.interval.unwrap().as_str(), "year");
+    assert!(row.life.paid_until.unwrap() > server.world.now().plus_days(364));
+    assert!(row.subscription_id.unwrap().starts_with("sub_"));
+    let flows = server.world.store.timelines(&id.parse().unwrap(), 10).await.unwrap();
+    assert_eq!(flows.iter().filter(|t| t.flow.kind == "migrate").count(), 1, "one effect");
+    let event = server.world.store.till_event("evt_late_0").await.unwrap().unwrap();
+    assert_eq!(event.state, TillEventState::Handled);
+
+    let again: Value = json!({"planId": "starter", "interval": "month"});
+    let token = server.post("/api/auth/login", "", &json!({"email": "owner@acmelaw.example", "password": crate::common::PASSWORD})).await;
+    let token = token.json()["token"].as_str().unwrap().to_owned();
+    assert_eq!(server.post("/api/create-checkout-session", &token, &again).await.status, StatusCode::CONFLICT);
+}
+
+#[tokio::test]
+async fn a_declined_card_changes_nothing() {
+    let server = Server::start().await;
+    let id = buy(&server, "4000000000000002").await;
+    let customer = client(&server, &id).await.customer_id.unwrap();
+    hint(&server, "evt_1", "invoice.payment_failed", &customer).await;
+    assert_eq!(client(&server, &id).await.life.state, State::Trial);
+}
+
+#[tokio::test]
+async fn strange_events_are_put_aside() {
+    let server = Server::start().await;
+    server.sign_up("Acme Law").await;
+    hint(&server, "evt_1", "invoice.paid", "cus_of_nobody").await;
+    hint(&server, "evt_2", "account.updated", "cus_of_nobody").await;
+    for id in ["evt_1", "evt_2"] {
+        let event = server.world.store.till_event(id).await.unwrap().unwrap();
+        assert!(matches!(event.state, TillEventState::Ignored | TillEventState::Received), "{event:?}");
+    }
+}
