@@ -57,7 +57,8 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
     }
     limit_rate(app, &[(format!("signup:{}", address.0), world.settings.rates.signup_address)]).await?;
     if judged {
-        let about = vec![email.clone(), first_name.clone(), last_name.clone(), company.clone()];
+        let compact = company.replace(' ', "");
+        let about = vec![email.clone(), first_name.clone(), last_name.clone(), company.clone(), compact];
         if let Some(message) = world.passwords.judge(request.password.clone(), about).await? {
             check.wrong("password", message);
         }

@@ -35,15 +35,15 @@ async fn every_route_refuses_nobody_and_strangers() {
                 let answer = server.send(ask(token)).await;
                 assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{method} {path} as nobody");
             }
-            let answer = server.send(ask(token)).await;
-            // What is about the caller themselves is theirs to do.
-            let own = matches!(template.as_str(), "/api/auth/logout" | "/api/create-checkout-session");
-            if !own {
-                let refused = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN);
-                assert!(refused, "{method} {path} as a stranger: {}", answer.status);
-                assert!(!answer.text.contains("Acme"), "{path} tells of another client");
-            }
             walked += 1;
+            // What is about the caller themselves is theirs to do.
+            if matches!(template.as_str(), "/api/auth/logout" | "/api/create-checkout-session") {
+                continue;
+            }
+            let answer = server.send(ask(token)).await;
+            let refused = matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN);
+            assert!(refused, "{method} {path} as a stranger: {}", answer.status);
+            assert!(!answer.text.contains("Acme"), "{path} tells of another client");
         }
     }
     assert!(walked >= 8, "{walked} routes were walked");
