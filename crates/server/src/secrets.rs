@@ -92,6 +92,14 @@ pub(crate) fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// By which a portal knows a link of ours: `key` is [`Secrets::portal_key`], in hex.
+pub fn portal_signature(key: &str, message: &str) -> String {
+    let digit = |b: u8| char::from(b).to_digit(16).unwrap_or_default() as u8;
+    let key: Vec<u8> =
+        key.as_bytes().chunks(2).map(|pair| pair.iter().fold(0, |byte, b| byte * 16 + digit(*b))).collect();
+    hex(&hmac_sha256(&key, &[message.as_bytes()]))
+}
+
 /// What is stored of a token: its SHA-256 in hex. A token is of high entropy, so that no salt is needed.
 pub fn hash_token(text: &str) -> String {
     hex(&Sha256::digest(text))

@@ -71,7 +71,7 @@ pub async fn begin_checkout(
     let base = world.settings.dashboard_url(client);
     let order = Order { client, customer: &customer, plan, interval };
     let success = format!("{base}/paid?session={{CHECKOUT_SESSION_ID}}");
-    Ok(world.till.create_checkout(&world.plans, &order, success, format!("{base}/upgrade")).await?)
+    Ok(world.till.create_checkout(&world.plans, &order, success, format!("{base}/paid?cancelled=1")).await?)
 }
 
 /// The till's customer for this client, made at the first need. The till is asked outside the transaction,

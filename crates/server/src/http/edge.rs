@@ -53,13 +53,16 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
     let wants_page = !is_api && accepts_html(request.headers());
     let origin = allowed_origin(&app, request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let next_path = next_path(&request);
     request.headers_mut().insert(REQUEST_ID, id.clone());
 
     let began = tokio::time::Instant::now();
     let mut response =
         if method == Method::OPTIONS && origin.is_some() && is_api { preflight() } else { answer(request, next).await };
     let text = id.to_str().unwrap_or_default();
-    if is_failure(&response) {
+    if wants_page && response.extensions().get::<Failure>().is_some_and(|f| f.kind == "not_signed_in") {
+        response = to_log_in(&next_path);
+    } else if is_failure(&response) {
         response = render(response, text, wants_page);
     }
     let status = response.status().as_u16();
@@ -78,6 +81,18 @@ pub async fn edge(State(app): State<App>, mut request: Request, next: Next) -> R
         headers.append(header::VARY, HeaderValue::from_static("origin"));
     }
     response
+}
+
+/// Where a person goes on after they have logged in: what they asked for, when it can be asked for again.
+fn next_path(request: &Request) -> String {
+    let asked = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
+    if request.method() == Method::GET { asked.to_owned() } else { String::new() }
+}
+
+fn to_log_in(next: &str) -> Response {
+    let next = percent_encoding::utf8_percent_encode(next, percent_encoding::NON_ALPHANUMERIC);
+    let to = if next.clone().next().is_some() { format!("/login?next={next}") } else { "/login".to_owned() };
+    (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response()
 }
 
 /// Runs the handler; a panic and a lack of an answer are failures like any other.

@@ -50,6 +50,12 @@ pub struct State {
     openapi: String,
 }
 
+impl App {
+    pub fn openapi(&self) -> &str {
+        &self.0.openapi
+    }
+}
+
 impl Deref for App {
     type Target = State;
 

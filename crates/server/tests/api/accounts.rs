@@ -25,7 +25,10 @@ async fn a_sign_up_makes_a_client_who_can_look_at_once() {
     assert_eq!(dashboard["usage"]["storageLimitBytes"], 1 << 30);
 
     let trial = server.get(&format!("/api/trial-status/{id}"), token).await.json();
-    assert_eq!((&trial["daysRemaining"], &trial["isExpired"], &trial["requiresPayment"]), (&json!(14), &json!(false), &json!(false)));
+    assert_eq!(
+        (&trial["daysRemaining"], &trial["isExpired"], &trial["requiresPayment"]),
+        (&json!(14), &json!(false), &json!(false))
+    );
     let deployment = server.get(&format!("/api/deployment-status/{id}"), token).await.json();
     assert_eq!(deployment["steps"][0]["status"], "pending");
 }
@@ -34,7 +37,8 @@ async fn a_sign_up_makes_a_client_who_can_look_at_once() {
 async fn time_moves_the_trial_and_signs_nobody_out() {
     let server = Server::start().await;
     let made = server.sign_up("Acme Law").await;
-    let (path, token) = (format!("/api/trial-status/{}", made["clientId"].as_str().unwrap()), made["token"].as_str().unwrap());
+    let (path, token) =
+        (format!("/api/trial-status/{}", made["clientId"].as_str().unwrap()), made["token"].as_str().unwrap());
     assert_eq!(server.get(&path, token).await.json()["daysRemaining"], 14);
     server.world.time_machine.as_ref().unwrap().advance(15 * 86_400_000).unwrap();
     let later = server.get(&path, token).await.json();
@@ -71,7 +75,8 @@ async fn log_in_says_nothing_about_who_has_an_account() {
     assert_eq!(server.post("/api/auth/login", "", &right).await.status, StatusCode::OK);
     let wrong = json!({"email": "owner@acmelaw.example", "password": "something else"});
     let nobody = json!({"email": "nobody@acmelaw.example", "password": "something else"});
-    let (wrong, nobody) = (server.post("/api/auth/login", "", &wrong).await, server.post("/api/auth/login", "", &nobody).await);
+    let (wrong, nobody) =
+        (server.post("/api/auth/login", "", &wrong).await, server.post("/api/auth/login", "", &nobody).await);
     assert_eq!((wrong.status, nobody.status), (StatusCode::UNAUTHORIZED, StatusCode::UNAUTHORIZED));
     let same = |answer: &crate::common::Answer| answer.json()["detail"].clone();
     assert_eq!(same(&wrong), same(&nobody));
@@ -81,7 +86,8 @@ async fn log_in_says_nothing_about_who_has_an_account() {
 async fn after_log_out_the_token_is_worth_nothing() {
     let server = Server::start().await;
     let made = server.sign_up("Acme Law").await;
-    let (path, token) = (format!("/api/dashboard/{}", made["clientId"].as_str().unwrap()), made["token"].as_str().unwrap());
+    let (path, token) =
+        (format!("/api/dashboard/{}", made["clientId"].as_str().unwrap()), made["token"].as_str().unwrap());
     assert_eq!(server.get(&path, token).await.status, StatusCode::OK);
     assert_eq!(server.post("/api/auth/logout", token, &json!({})).await.status, StatusCode::NO_CONTENT);
     assert_eq!(server.get(&path, token).await.status, StatusCode::UNAUTHORIZED);

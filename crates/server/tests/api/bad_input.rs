@@ -57,7 +57,12 @@ async fn each_field_is_named_when_it_is_wrong() {
                 let mut body = good.clone();
                 body[field] = bad.clone();
                 let answer = server.post(path, "", &body).await;
-                assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{path} {field} = {bad:.60}: {}", answer.text);
+                assert_eq!(
+                    answer.status,
+                    StatusCode::UNPROCESSABLE_ENTITY,
+                    "{path} {field} = {bad:.60}: {}",
+                    answer.text
+                );
                 assert_eq!(answer.json()["errors"][0]["field"], *field, "{path} {field} = {bad:.60}");
             }
             let mut body = good.clone();
@@ -78,7 +83,14 @@ async fn what_is_no_json_object_is_refused_everywhere() {
     let token = acme["token"].as_str().unwrap();
     let bodies: [(&[u8], u16); 6] =
         [(b"", 400), (b"{", 400), (b"\xff\xfe", 400), (b"null", 400), (b"\"text\"", 400), (&[b' '; 70_000], 413)];
-    for path in ["/api/auth/signup", "/api/auth/login", "/api/contact", "/api/create-checkout-session", "/api/agents/enrol", "/api/agents/report"] {
+    for path in [
+        "/api/auth/signup",
+        "/api/auth/login",
+        "/api/contact",
+        "/api/create-checkout-session",
+        "/api/agents/enrol",
+        "/api/agents/report",
+    ] {
         for (body, status) in bodies {
             if path.ends_with("report") && status == 413 {
                 continue; // A report may be larger.

@@ -39,7 +39,9 @@ async fn every_answer_has_an_id_and_is_safe() {
 #[tokio::test]
 async fn a_sane_request_id_is_kept_and_others_are_not() {
     let server = Server::start().await;
-    for (given, kept) in [("0190-abcd_EF.1", true), ("short", false), ("has a space in it", false), (&"x".repeat(65), false)] {
+    for (given, kept) in
+        [("0190-abcd_EF.1", true), ("short", false), ("has a space in it", false), (&"x".repeat(65), false)]
+    {
         let request = Request::builder().uri("/health").header("x-request-id", given).body(Body::empty()).unwrap();
         assert_eq!(server.send(request).await.headers["x-request-id"] == given, kept, "{given}");
     }
@@ -61,7 +63,12 @@ async fn people_get_pages_and_programs_problems() {
 async fn only_listed_origins_may_read_the_api() {
     let server = Server::start().await;
     let ask = |origin: &str| {
-        Request::builder().method(Method::OPTIONS).uri("/api/auth/login").header("origin", origin).body(Body::empty()).unwrap()
+        Request::builder()
+            .method(Method::OPTIONS)
+            .uri("/api/auth/login")
+            .header("origin", origin)
+            .body(Body::empty())
+            .unwrap()
     };
     let ours = server.send(ask("https://site.example")).await;
     assert_eq!(ours.status, StatusCode::NO_CONTENT);

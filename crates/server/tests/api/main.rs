@@ -5,8 +5,8 @@
 mod common;
 
 mod accounts;
+mod agents;
 mod authority;
 mod bad_input;
 mod edge;
-mod agents;
 mod till;

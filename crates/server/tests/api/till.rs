@@ -103,7 +103,9 @@ async fn paying_makes_a_client_active_however_the_events_come() {
     assert_eq!(event.state, TillEventState::Handled);
 
     let again: Value = json!({"planId": "starter", "interval": "month"});
-    let token = server.post("/api/auth/login", "", &json!({"email": "owner@acmelaw.example", "password": crate::common::PASSWORD})).await;
+    let token = server
+        .post("/api/auth/login", "", &json!({"email": "owner@acmelaw.example", "password": crate::common::PASSWORD}))
+        .await;
     let token = token.json()["token"].as_str().unwrap().to_owned();
     assert_eq!(server.post("/api/create-checkout-session", &token, &again).await.status, StatusCode::CONFLICT);
 }

@@ -1,0 +1,324 @@
+//! The operator's pages: the overview, one client, one flow, and the link that makes the first operator.
+
+use std::collections::HashMap;
+
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::response::Response;
+use serde::Deserialize;
+use stackpro_domain::lifecycle::State as LifeState;
+use stackpro_domain::plan::Interval;
+use stackpro_domain::{Cents, ClientId, FlowId};
+use stackpro_flow::{FlowState, StepState};
+use stackpro_store::{Client, ClientFilter, Member, Purpose, Role, StackPhase, Timeline};
+
+use super::form::{Open, Posted, Refusal, flash, go, page, page_with, site_frame};
+use super::lists::{client_row, flow_row, instance_rows, mail_row, resource_row};
+use super::site::{enter, new_password};
+use crate::auth::{Caller, Operator, hash_token};
+use crate::http::extract::Check;
+use crate::http::{self, App, Order, shape};
+use crate::problem::{Error, Result};
+use crate::web::console::{Actions, ClientPage, FirstOperator, FlowPage, FlowStep, Overview, StateCount};
+use crate::web::frame::ConsoleFrame;
+
+/// Paying clients that are added up for the overview; beyond it the sum is of the newest.
+const SUMMED: usize = 2_000;
+
+/// An operator, and what every page of the console shows around itself.
+pub(super) struct Console {
+    pub(super) operator: Member,
+    pub(super) frame: ConsoleFrame,
+}
+
+impl FromRequestParts<App> for Console {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
+        let Caller(claims) = Caller::from_request_parts(parts, app).await?;
+        let Operator(operator) = Operator::from_request_parts(parts, app).await?;
+        let query = Query::<HashMap<String, String>>::from_request_parts(parts, app).await.unwrap_or_default();
+        let world = &app.world;
+        let frame = ConsoleFrame {
+            csrf: world.secrets.csrf_token(&claims.session),
+            operator: format!("{} {}", operator.first_name, operator.last_name),
+            local: world.time_machine.is_some(),
+            attention: world.store.flows_needing_attention().await?,
+            now: world.now(),
+            flash: flash(query.0.get("said")),
+        };
+        Ok(Self { operator, frame })
+    }
+}
+
+pub(super) async fn show_overview(State(app): State<App>, console: Console) -> Result<Response> {
+    let store = &app.world.store;
+    let counts = store.counts_by_state().await?;
+    let mut attention = Vec::new();
+    for flow in store.flows(Some(FlowState::Parked), None, 20).await?.rows {
+        attention.extend(store.timeline(&flow.id).await?.as_ref().map(flow_row));
+    }
+    let newest = store.clients(&ClientFilter::default(), None, 8).await?;
+    let drift = app.world.drift.get();
+    page(&Overview {
+        counts: counts.into_iter().map(|(s, count)| StateCount { state: s.as_str().to_owned(), count }).collect(),
+        revenue_month: revenue(&app).await?,
+        cost_month: None,
+        attention,
+        leaks: (drift.ownerless.len() + drift.missing.len()) as u64,
+        instances: instance_rows(&app).await?,
+        newest: newest.rows.iter().map(client_row).collect(),
+        frame: console.frame,
+    })
+}
+
+/// What the paying clients pay a month; a yearly plan counts a twelfth.
+async fn revenue(app: &App) -> Result<Cents> {
+    let mut sum = Cents::default();
+    for state in [LifeState::Active, LifeState::PastDue] {
+        let filter = ClientFilter { state: Some(state), ..ClientFilter::default() };
+        let (mut after, mut seen) = (None, 0);
+        loop {
+            let rows = app.world.store.clients(&filter, after.as_deref(), 200).await?;
+            seen += rows.rows.len();
+            for row in &rows.rows {
+                let client = app.world.store.client(&row.id).await?;
+                sum = client.map_or(sum, |client| sum + monthly(app, &client));
+            }
+            after = rows.next.filter(|_| seen < SUMMED);
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(sum)
+}
+
+fn monthly(app: &App, client: &Client) -> Cents {
+    let Some(plan) = app.world.plans.get(&client.plan) else { return Cents::default() };
+    match client.interval {
+        Some(Interval::Year) => Cents(plan.year_cents.0 / 12),
+        _ => plan.month_cents,
+    }
+}
+
+pub(super) async fn show_client(
+    State(app): State<App>,
+    console: Console,
+    Path(client_id): Path<String>,
+) -> Result<Response> {
+    let client = client_id.parse().map_err(|_| Error::NotFound)?;
+    page(&client_page(&app, console, &client, None).await?)
+}
+
+async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option<String>) -> Result<ClientPage> {
+    let world = &app.world;
+    let row = world.store.dashboard(id, &console.operator.id).await?.ok_or(Error::NotFound)?;
+    let client = &row.client;
+    let owner = world.store.members(id).await?.into_iter().find(|member| member.role == Role::Owner);
+    let flows = world.store.timelines(id, 20).await?;
+    let mails = world.store.mails_of(id, 20).await?;
+    Ok(ClientPage {
+        client: shape::client(client),
+        owner_name: owner.as_ref().map(|o| format!("{} {}", o.first_name, o.last_name)).unwrap_or_default(),
+        owner_email: owner.as_ref().map(|o| o.email.clone()).unwrap_or_default(),
+        owner_verified: owner.is_some_and(|o| o.email_verified_at.is_some()),
+        dates: shape::dates(&client.life),
+        deployment: shape::deployment(world, client, row.timeline.as_ref()),
+        instance: client.hosting.as_ref().and_then(|hosting| hosting.cloud_id.clone()),
+        usage: shape::usage(&world.plans, &row),
+        flows: flows.iter().map(flow_row).collect(),
+        resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
+        mails: mails.iter().map(mail_row).collect(),
+        actions: actions(client),
+        problem,
+        frame: console.frame,
+    })
+}
+
+fn actions(client: &Client) -> Actions {
+    let state = client.life.state;
+    Actions {
+        migrate: client.stack == StackPhase::Ready && state.is_served(),
+        suspend: state.is_served(),
+        resume: state == LifeState::Suspended,
+        delete: state != LifeState::Deleted,
+    }
+}
+
+pub(super) async fn order_client(
+    State(app): State<App>,
+    console: Console,
+    Path((client_id, word)): Path<(String, String)>,
+    form: Posted,
+) -> Result<Response> {
+    let Posted(fields) = form;
+    let client: ClientId = client_id.parse().map_err(|_| Error::NotFound)?;
+    let what = Order::parse(&word).ok_or(Error::NotFound)?;
+    let done = if what == Order::Delete && fields.get("confirm") != client.as_str() {
+        Err(Error::NotNow("Type the client's id to confirm that everything of theirs is removed.".into()))
+    } else {
+        http::order(&app, &console.operator, &client, what).await
+    };
+    match done {
+        Ok(()) => Ok(go(&format!("/console/clients/{client}?said=ordered"))),
+        Err(error) => {
+            let Refusal { status, problem, .. } = Refusal::of(error)?;
+            page_with(status, &client_page(&app, console, &client, problem).await?)
+        }
+    }
+}
+
+pub(super) async fn show_flow(
+    State(app): State<App>,
+    console: Console,
+    Path(flow_id): Path<String>,
+) -> Result<Response> {
+    let flow = flow_id.parse().map_err(|_| Error::NotFound)?;
+    page(&flow_page(&app, console, &flow, None).await?)
+}
+
+async fn flow_page(app: &App, console: Console, id: &FlowId, problem: Option<String>) -> Result<FlowPage> {
+    let timeline = app.world.store.timeline(id).await?.ok_or(Error::NotFound)?;
+    let parked = timeline.flow.state == FlowState::Parked;
+    Ok(FlowPage {
+        flow: flow_row(&timeline),
+        may_retry: parked,
+        may_turn_back: parked && !timeline.flow.undoing && !is_committed(&timeline),
+        steps: timeline.steps.into_iter().map(step).collect(),
+        problem,
+        frame: console.frame,
+    })
+}
+
+fn is_committed(timeline: &Timeline) -> bool {
+    timeline.steps.iter().any(|step| step.commit && step.state == StepState::Done)
+}
+
+fn step(step: stackpro_flow::Step) -> FlowStep {
+    FlowStep {
+        title: step.title,
+        state: step.state.as_str().to_owned(),
+        attempts: step.attempts,
+        started_at: step.started_at,
+        finished_at: step.finished_at,
+        note: step.note,
+        error: step.error,
+        commit: step.commit,
+    }
+}
+
+pub(super) async fn order_flow(
+    State(app): State<App>,
+    console: Console,
+    Path((flow_id, word)): Path<(String, String)>,
+    _: Posted,
+) -> Result<Response> {
+    let flow: FlowId = flow_id.parse().map_err(|_| Error::NotFound)?;
+    let back = match word.as_str() {
+        "retry" => false,
+        "turn-back" => true,
+        _ => return Err(Error::NotFound),
+    };
+    match http::set_going(&app, &console.operator, &flow, back).await {
+        Ok(()) => Ok(go(&format!("/console/flows/{flow}?said=going"))),
+        Err(error) => {
+            let Refusal { status, problem, .. } = Refusal::of(error)?;
+            page_with(status, &flow_page(&app, console, &flow, problem).await?)
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Token {
+    #[serde(default)]
+    token: String,
+}
+
+pub(super) async fn show_first(
+    State(app): State<App>,
+    caller: Option<Caller>,
+    Query(query): Query<Token>,
+) -> Result<Response> {
+    first(&app, caller, query.token).await
+}
+
+pub(super) async fn show_first_by_path(
+    State(app): State<App>,
+    caller: Option<Caller>,
+    Path(token): Path<String>,
+) -> Result<Response> {
+    first(&app, caller, token).await
+}
+
+async fn first(app: &App, caller: Option<Caller>, token: String) -> Result<Response> {
+    let mut tx = app.world.store.begin().await?;
+    let known = tx.use_token(Purpose::MakeOperator, &hash_token(&token), app.world.real_now()).await?.is_some();
+    // Only looked at: the form uses it up.
+    drop(tx);
+    if !known || app.world.store.operators_exist().await? {
+        return Err(Error::Gone);
+    }
+    page(&first_view(caller.as_ref(), token))
+}
+
+fn first_view(caller: Option<&Caller>, token: String) -> FirstOperator {
+    FirstOperator {
+        frame: site_frame(caller),
+        csrf: String::new(),
+        token,
+        email: String::new(),
+        first_name: String::new(),
+        last_name: String::new(),
+        errors: Vec::new(),
+    }
+}
+
+pub(super) async fn make_first(
+    State(app): State<App>,
+    caller: Option<Caller>,
+    Path(token): Path<String>,
+    Open(fields): Open,
+) -> Result<Response> {
+    let mut check = Check::default();
+    let mut member = Member {
+        id: app.world.ids.member(app.world.now()),
+        client_id: None,
+        email: check.email("email", fields.get("email")),
+        first_name: check.name("firstName", fields.get("firstName")),
+        last_name: check.name("lastName", fields.get("lastName")),
+        role: Role::Operator,
+        password_hash: None,
+        email_verified_at: Some(app.world.now()),
+        created_at: app.world.now(),
+    };
+    let made = match check.finish() {
+        Ok(()) => make_operator(&app, &token, &mut member, fields.text("password")).await,
+        Err(error) => Err(error),
+    };
+    match made {
+        Ok(()) => enter(&app, &member, "/console").await,
+        Err(error @ (Error::Invalid(_) | Error::Taken { .. })) => {
+            let Refusal { status, errors, .. } = Refusal::of(error)?;
+            let (email, first_name, last_name) =
+                (fields.text("email"), fields.text("firstName"), fields.text("lastName"));
+            let view = first_view(caller.as_ref(), token);
+            page_with(status, &FirstOperator { email, first_name, last_name, errors, ..view })
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn make_operator(app: &App, token: &str, member: &mut Member, password: String) -> Result<()> {
+    let world = &app.world;
+    if world.store.operators_exist().await? {
+        return Err(Error::Gone);
+    }
+    let about = vec![member.email.clone(), member.first_name.clone(), member.last_name.clone()];
+    member.password_hash = Some(new_password(app, password, about).await?);
+    let mut tx = world.store.begin().await?;
+    let subject = tx.use_token(Purpose::MakeOperator, &hash_token(token), world.real_now()).await?;
+    subject.ok_or(Error::Gone)?;
+    tx.insert_member(member).await?;
+    Ok(tx.commit().await?)
+}
