@@ -1,0 +1,78 @@
+//! Worker processes that are killed by the operating system in the middle of their work.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use stackpro_flow::{FlowState, StepState};
+
+use crate::place::Place;
+use crate::toy::{self, World};
+
+on_both!(twenty_killed_workers);
+
+const KINDS: [&str; 4] = ["line", "fan", "failing", "too-late"];
+const KILLS: usize = 20;
+
+fn worker(place: &Place, owner: usize) -> Child {
+    let mut program: PathBuf = std::env::current_exe().unwrap();
+    program.pop();
+    program.pop();
+    program.push("examples/worker");
+    assert!(program.exists(), "{} is missing: cargo build -p stackpro-store --examples", program.display());
+    Command::new(program)
+        .arg(&place.url)
+        .arg(place.folder.path())
+        .arg(format!("worker-{owner}"))
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+async fn twenty_killed_workers(place: Place) {
+    let store = place.store().await;
+    let world = World::new(place.folder.path(), Duration::ZERO);
+    let mut random = StdRng::seed_from_u64(11);
+    let mut enqueued = 0;
+    let began = Instant::now();
+    for kill in 0..KILLS {
+        // Work for each of them, so that each is killed in the middle of some.
+        let mut tx = store.begin().await.unwrap();
+        for _ in 0..4 {
+            let (id, subject) = (format!("f{enqueued:02}"), format!("subject-{}", enqueued % 5));
+            tx.enqueue_flow(toy::flow(&id, &subject, KINDS[enqueued % KINDS.len()])).await.unwrap();
+            enqueued += 1;
+        }
+        tx.commit().await.unwrap();
+        let mut child = worker(&place, kill);
+        tokio::time::sleep(Duration::from_millis(random.random_range(30..200))).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let mut last = worker(&place, KILLS);
+    loop {
+        let open = store.flows(Some(FlowState::Running), None, 1).await.unwrap().rows.len();
+        if open == 0 {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(90), "not all flows end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    last.kill().unwrap();
+    last.wait().unwrap();
+
+    let mut expected = Vec::new();
+    for n in 0..enqueued {
+        let id = format!("f{n:02}");
+        let timeline = store.timeline(&id.parse().unwrap()).await.unwrap().unwrap();
+        let wanted = if KINDS[n % KINDS.len()] == "failing" { FlowState::Undone } else { FlowState::Done };
+        assert_eq!(timeline.flow.state, wanted, "{timeline:#?}");
+        let done = timeline.steps.iter().filter(|step| step.state == StepState::Done);
+        expected.extend(done.map(|step| format!("{id}.{}", step.name)));
+    }
+    expected.sort();
+    assert_eq!(world.made(), expected);
+    assert_eq!(world.violations(), Vec::<String>::new());
+}

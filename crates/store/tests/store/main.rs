@@ -1,0 +1,33 @@
+//! The store's tests. Each runs on SQLite and on PostgreSQL.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+/// Runs each of these tests on both databases.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::place::sqlite()).await;
+            })+
+        }
+
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(crate::place::postgres().await).await;
+            })+
+        }
+    };
+}
+
+mod flows;
+mod kill;
+mod limits;
+mod opening;
+mod place;
+mod races;
+mod samples;
+mod torture;
+mod toy;
+mod walk;
