@@ -27,11 +27,8 @@ async fn main() {
     let [_, url, folder, owner] = std::env::args().collect::<Vec<_>>().try_into().unwrap();
     let store = Store::open(&url, Options::new(Arc::new(Still))).await.unwrap();
     let world = toy::World::new(Path::new(&folder), Duration::from_millis(4));
-    let config = RunnerConfig {
-        lease: Duration::from_millis(400),
-        poll: Duration::from_millis(10),
-        ..RunnerConfig::default()
-    };
+    let config =
+        RunnerConfig { lease: Duration::from_millis(400), poll: Duration::from_millis(10), ..RunnerConfig::default() };
     let journal: Arc<dyn Journal> = Arc::new(store);
     let runner = Arc::new(Runner::new(journal, toy::registry(), world, owner, config));
     runner.run(CancellationToken::new()).await;

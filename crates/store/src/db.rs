@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool, Transaction};
 
 use crate::error::{Result, StoreError};
 use crate::query::q;
@@ -16,6 +16,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// How long a call waits for a connection, and SQLite for another process's transaction.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Statements that a connection keeps prepared: all of ours, with some lengths of lists.
+const STATEMENTS: usize = 200;
 
 pub(crate) enum Db {
     /// SQLite has one writer at a time: ours queue, in order, for the one connection that writes.
@@ -48,14 +51,13 @@ impl Db {
             return Err(StoreError::Unavailable("its address must begin with sqlite: or postgres://".into()));
         }
         let options: PgConnectOptions = url.parse().map_err(error)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .acquire_timeout(PATIENCE)
-            .connect_with(options.application_name("stackpro"))
-            .await
-            .map_err(error)?;
-        MIGRATIONS.run(&pool).await.map_err(migrate_error)?;
-        Ok(Self::Pg(pool))
+        let options = options.application_name("stackpro").statement_cache_capacity(STATEMENTS);
+        // A connection of its own, because a pool does not say why it has none.
+        let mut conn = PgConnection::connect_with(&options).await.map_err(error)?;
+        migrate(&mut conn).await?;
+        conn.close().await.map_err(error)?;
+        let pool = PgPoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+        Ok(Self::Pg(pool.connect_lazy_with(options)))
     }
 
     pub(crate) async fn read(&self) -> Result<Conn> {
@@ -86,6 +88,11 @@ impl Db {
     }
 }
 
+/// `Migrator::run` does the same, and its future cannot be spawned.
+async fn migrate(conn: &mut impl Migrate) -> Result<()> {
+    MIGRATIONS.run_direct(None, conn, false).await.map_err(migrate_error)
+}
+
 async fn open_sqlite(path: &Path, connections: u32) -> Result<Db> {
     if path.as_os_str().is_empty() || path.as_os_str().as_encoded_bytes().starts_with(b":memory:") {
         return Err(StoreError::Unavailable("SQLite needs a file: sqlite:PATH".into()));
@@ -97,6 +104,7 @@ async fn open_sqlite(path: &Path, connections: u32) -> Result<Db> {
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
         .busy_timeout(PATIENCE)
+        .statement_cache_capacity(STATEMENTS)
         .pragma("temp_store", "memory");
     let pool = |connections| {
         SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).test_before_acquire(false)
@@ -104,7 +112,7 @@ async fn open_sqlite(path: &Path, connections: u32) -> Result<Db> {
     let writer = pool(1).connect_with(options.clone()).await.map_err(error)?;
     // Two processes may start at once: the second waits here, and finds all done.
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
-    MIGRATIONS.run(&mut *tx).await.map_err(migrate_error)?;
+    migrate(&mut *tx).await?;
     tx.commit().await.map_err(error)?;
     let readers = pool(connections).connect_with(options.pragma("query_only", "on")).await.map_err(error)?;
     Ok(Db::Sqlite { writer, readers })
@@ -156,7 +164,7 @@ impl Conn {
     /// Waits for its turn at `what`. SQLite's transactions take turns anyway.
     pub(crate) async fn take_turn(&mut self, what: Turn, name: &str) -> Result<()> {
         if self.is_postgres() {
-            let sql = "SELECT 0 AS n FROM pg_advisory_xact_lock(CAST($1 AS INTEGER), hashtext($2))";
+            let sql = "SELECT CAST(0 AS BIGINT) AS n FROM pg_advisory_xact_lock(CAST($1 AS INTEGER), hashtext($2))";
             q(sql).bind(what as i64).bind(name).number(self).await?;
         }
         Ok(())
@@ -166,7 +174,7 @@ impl Conn {
     /// lock in one order.
     pub(crate) async fn take_turn_of_flow(&mut self, flow: &str) -> Result<()> {
         if self.is_postgres() {
-            let sql = "SELECT 0 AS n FROM (SELECT pg_advisory_xact_lock(CAST($1 AS INTEGER), hashtext(subject)) \
+            let sql = "SELECT CAST(0 AS BIGINT) AS n FROM (SELECT pg_advisory_xact_lock(CAST($1 AS INTEGER), hashtext(subject)) \
                 FROM flows WHERE id = $2) AS turn";
             q(sql).bind(Turn::Subject as i64).bind(flow).maybe_number(self).await?;
         }

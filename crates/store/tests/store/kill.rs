@@ -16,19 +16,24 @@ on_both!(twenty_killed_workers);
 const KINDS: [&str; 4] = ["line", "fan", "failing", "too-late"];
 const KILLS: usize = 20;
 
-fn worker(place: &Place, owner: usize) -> Child {
+/// Killed when it is dropped, as by `kill -9`.
+struct Worker(Child);
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn worker(place: &Place, owner: usize) -> Worker {
     let mut program: PathBuf = std::env::current_exe().unwrap();
     program.pop();
     program.pop();
     program.push("examples/worker");
     assert!(program.exists(), "{} is missing: cargo build -p stackpro-store --examples", program.display());
-    Command::new(program)
-        .arg(&place.url)
-        .arg(place.folder.path())
-        .arg(format!("worker-{owner}"))
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap()
+    let (folder, owner) = (place.folder.path(), format!("worker-{owner}"));
+    Worker(Command::new(program).arg(&place.url).arg(folder).arg(owner).stdin(Stdio::null()).spawn().unwrap())
 }
 
 async fn twenty_killed_workers(place: Place) {
@@ -46,22 +51,20 @@ async fn twenty_killed_workers(place: Place) {
             enqueued += 1;
         }
         tx.commit().await.unwrap();
-        let mut child = worker(&place, kill);
+        let killed = worker(&place, kill);
         tokio::time::sleep(Duration::from_millis(random.random_range(30..200))).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
+        drop(killed);
     }
-    let mut last = worker(&place, KILLS);
+    let last = worker(&place, KILLS);
     loop {
-        let open = store.flows(Some(FlowState::Running), None, 1).await.unwrap().rows.len();
-        if open == 0 {
-            break;
+        let open = store.flows(Some(FlowState::Running), None, 1).await.unwrap().rows;
+        let Some(first) = open.first() else { break };
+        if began.elapsed() > Duration::from_secs(30) {
+            panic!("not all flows end: {:#?}", store.timeline(&first.id).await.unwrap());
         }
-        assert!(began.elapsed() < Duration::from_secs(90), "not all flows end");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    last.kill().unwrap();
-    last.wait().unwrap();
+    drop(last);
 
     let mut expected = Vec::new();
     for n in 0..enqueued {

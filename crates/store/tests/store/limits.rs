@@ -20,8 +20,7 @@ async fn an_api_is_never_called_by_more_than_allowed(place: Place) {
     }
     tx.commit().await.unwrap();
     let few = RunnerConfig { per_api: 3, ..config() };
-    let workers =
-        [Working::start(&one, &world, "w1", few.clone()), Working::start(&two, &world, "w2", few)];
+    let workers = [Working::start(&one, &world, "w1", few.clone()), Working::start(&two, &world, "w2", few)];
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     for n in 0..12 {
         while state(&one, &format!("f{n}")).await != FlowState::Done {

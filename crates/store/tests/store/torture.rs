@@ -60,7 +60,7 @@ async fn two_nodes_that_die_again_and_again(place: Place) {
             nodes[dies] = Some(node(&place, &world, format!("n{dies}-{deaths}")));
         }
     }
-    nodes.map(|node| node.unwrap().shutdown_background());
+    nodes.into_iter().flatten().for_each(tokio::runtime::Runtime::shutdown_background);
     assert!(deaths > 3, "only {deaths} nodes died");
     check(&store, &world).await;
 }

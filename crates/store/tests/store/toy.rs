@@ -153,7 +153,11 @@ fn stumble(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
 /// Works once someone has made the way free.
 fn gate(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
     Box::pin(async move {
-        if ctx.world.folder.join("gate").exists() { make::<1>(ctx).await } else { Err(StepError::Failed("shut".into())) }
+        if ctx.world.folder.join("gate").exists() {
+            make::<1>(ctx).await
+        } else {
+            Err(StepError::Failed("shut".into()))
+        }
     })
 }
 
@@ -226,16 +230,12 @@ static STUMBLING: FlowSpec<World> = spec("stumbling", &[step("a", &[], stumble, 
 static DAWDLING: FlowSpec<World> = spec("dawdling", &[step("a", &[], dawdle, unmake::<0>)]);
 static GATED: FlowSpec<World> = spec(
     "gated",
-    &[
-        StepSpec { commit: true, ..step("a", &[], make::<0>, unmake::<0>) },
-        step("b", &["a"], gate, unmake::<1>),
-    ],
+    &[StepSpec { commit: true, ..step("a", &[], make::<0>, unmake::<0>) }, step("b", &["a"], gate, unmake::<1>)],
 );
 static DELETING: FlowSpec<World> =
     FlowSpec { supersedes_parked: true, ..spec("deleting", &[step("d", &[], make::<3>, unmake::<3>)]) };
 
-static ALL: [&FlowSpec<World>; 8] =
-    [&LINE, &FAN, &FAILING, &TOO_LATE, &STUMBLING, &DAWDLING, &GATED, &DELETING];
+static ALL: [&FlowSpec<World>; 8] = [&LINE, &FAN, &FAILING, &TOO_LATE, &STUMBLING, &DAWDLING, &GATED, &DELETING];
 
 pub(crate) fn registry() -> Arc<Registry<World>> {
     Arc::new(Registry::new(ALL.to_vec()).unwrap())

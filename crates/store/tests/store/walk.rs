@@ -85,7 +85,7 @@ async fn clients_round_trip(place: Place) {
     assert_eq!(store.counts_by_state().await.unwrap(), [(State::Deleted, 1)]);
 
     let conflicts = [
-        (client("acme-law"), "client"),
+        (stackpro_store::Client { host: "other".into(), ..client("acme-law") }, "client"),
         (stackpro_store::Client { host: full.host.clone(), ..client("other") }, "host"),
         (stackpro_store::Client { customer_id: full.customer_id.clone(), ..client("other") }, "customer"),
     ];
