@@ -25,7 +25,6 @@ use tower::ServiceExt;
 pub(crate) struct Server {
     pub world: Arc<World>,
     pub router: Router,
-    pub stripe: Stripe,
     shutdown: CancellationToken,
     _folder: tempfile::TempDir,
 }
@@ -39,11 +38,6 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
-    }
-
-    pub(crate) fn cookie(&self, name: &str) -> Option<String> {
-        let lines = self.headers.get_all("set-cookie").into_iter().map(|v| v.to_str().unwrap());
-        lines.filter_map(|line| line.split(';').next()?.strip_prefix(&format!("{name}="))).next().map(str::to_owned)
     }
 
     pub(crate) fn location(&self) -> &str {
@@ -88,8 +82,8 @@ impl Server {
             faults: WebhookFaults::default(),
         };
         let stripe = Stripe::open(&folder.path().join("stripe"), stripe_settings, clock.clone()).unwrap();
-        let (running, stop) = (stripe.clone(), shutdown.clone());
-        tokio::spawn(async move { running.run(listener, stop).await });
+        let stop = shutdown.clone();
+        tokio::spawn(async move { stripe.run(listener, stop).await });
         let url = format!("sqlite:{}", folder.path().join("stackpro.db").display());
         let store = Store::open(&url, Options::new(clock.clone())).await.unwrap();
         let mut settings = settings();
@@ -125,7 +119,7 @@ impl Server {
             }
         });
         let router = stackpro_server::router(world.clone());
-        Self { world, router, stripe, shutdown, _folder: folder }
+        Self { world, router, shutdown, _folder: folder }
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {

@@ -9,4 +9,5 @@ mod agents;
 mod authority;
 mod bad_input;
 mod edge;
+mod pages;
 mod till;
