@@ -284,6 +284,8 @@ fn log(claim: &Claim, outcome: &Outcome) {
             tracing::warn!(%flow, kind, step, undo, cause, "step failed");
         }
         Outcome::Later(..) => tracing::debug!(%flow, kind, step, undo, "step waits"),
-        other => tracing::info!(%flow, kind, step, undo, outcome = ?std::mem::discriminant(other), "step ended"),
+        Outcome::Throttled(ms, cause) => tracing::info!(%flow, kind, step, undo, ms, cause, "step is throttled"),
+        Outcome::TooLate(_) => tracing::info!(%flow, kind, step, "too late to undo: the flow goes forward again"),
+        Outcome::Done(_) | Outcome::Undone => tracing::info!(%flow, kind, step, undo, "step ended"),
     }
 }

@@ -65,7 +65,8 @@ impl App {
         let local = LocalSettings {
             server_url: format!("http://{}", reached.listen),
             zone: config.client_domain.clone(),
-            verified_domains: vec![config.client_domain.clone()],
+            // The operator's own senders; a client's name has an identity of its own.
+            verified_domains: vec![domain_of(&settings.mail_from), config.client_domain.clone()],
             faults: config.faults.clone(),
             ..LocalSettings::new(config.data.join("cloud"), program)
         };
@@ -120,6 +121,12 @@ fn settings(config: &Config, listen: SocketAddr) -> Settings {
     }
 }
 
+/// The domain of `Name <who@domain>` or `who@domain`.
+fn domain_of(address: &str) -> String {
+    let domain = address.rsplit('@').next().unwrap_or_default();
+    domain.trim_end_matches('>').trim().to_ascii_lowercase()
+}
+
 fn plans(file: Option<&Path>) -> Result<Plans> {
     let text = match file {
         Some(file) => {
@@ -153,8 +160,9 @@ fn kept_key(file: &Path) -> io::Result<String> {
         // Of several processes that start at once only one makes the key; linking makes it appear whole.
         if let Ok(mut fresh) = fresh {
             let key: [u8; 32] = rand::random();
-            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
-            fresh.write_all(hex.as_bytes())?;
+            for byte in key {
+                write!(fresh, "{byte:02x}")?;
+            }
             fresh.sync_all()?;
             let _ = std::fs::hard_link(file.with_extension("new"), file);
         }

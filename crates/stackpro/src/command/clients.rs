@@ -6,9 +6,9 @@ use serde_json::json;
 use stackpro_domain::ClientId;
 use stackpro_domain::lifecycle::{Event, State};
 use stackpro_server::lives;
-use stackpro_store::{AuditRow, ClientFilter, ClientSummary, StackPhase};
+use stackpro_store::{AuditRow, ClientFilter, ClientSummary, HostKind, StackPhase};
 
-use super::{Clients, show};
+use super::{Clients, follow, show};
 use crate::app::{App, Fatal, Result};
 
 pub(crate) async fn run(command: Clients, app: &App, as_json: bool) -> Result<()> {
@@ -55,7 +55,7 @@ async fn list(app: &App, state: Option<String>, search: Option<String>, as_json:
             show::cell(&client.company),
             show::state(client.state.as_str()),
             show::state(client.stack.as_str()),
-            show::cell(client.hosting.map_or("", |kind| kind.as_str())),
+            show::cell(client.hosting.map_or("", HostKind::as_str)),
             show::cell(&client.plan),
             show::cell(&client.created_at.date()),
             show::cell(&client.next_at.map(stackpro_domain::Time::date).unwrap_or_default()),
@@ -69,7 +69,7 @@ fn summary(client: &ClientSummary) -> serde_json::Value {
     json!({
         "id": client.id, "company": client.company, "host": client.host, "plan": client.plan,
         "state": client.state.as_str(), "stack": client.stack.as_str(),
-        "hosting": client.hosting.map(|kind| kind.as_str()), "ownerEmail": client.owner_email,
+        "hosting": client.hosting.map(HostKind::as_str), "ownerEmail": client.owner_email,
         "nextAt": client.next_at, "createdAt": client.created_at,
     })
 }
@@ -126,7 +126,7 @@ async fn apply(app: &App, id: &ClientId, event: Event, action: &str) -> Result<(
         "{action}: {id} is {} now; `stackpro flows list` shows what is done about it",
         client.life.state.as_str()
     ));
-    Ok(())
+    follow::client(app, id).await
 }
 
 async fn migrate(app: &App, id: &ClientId) -> Result<()> {
@@ -140,7 +140,7 @@ async fn migrate(app: &App, id: &ClientId) -> Result<()> {
     audit(app, &mut tx, id, "migrate").await?;
     tx.commit().await.map_err(store)?;
     show::line(&format!("{id} moves to an instance of its own; `stackpro flows list` shows how far it is"));
-    Ok(())
+    follow::client(app, id).await
 }
 
 async fn audit(app: &App, tx: &mut stackpro_store::Tx, id: &ClientId, action: &str) -> Result<()> {

@@ -3,6 +3,7 @@
 mod clients;
 mod doctor;
 mod flows;
+mod follow;
 mod show;
 
 use std::net::SocketAddr;
