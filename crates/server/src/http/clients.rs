@@ -12,12 +12,14 @@ use bytes::Bytes;
 use futures::stream::{self, Stream};
 use stackpro_domain::ClientId;
 use stackpro_protocol::api::{Dashboard, Deployment, Problem, TrialStatus};
+use stackpro_store::{DashboardRow, Timeline};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{App, shape};
 use crate::auth::ClientAccess;
 use crate::cache::View;
+use crate::flows::REFRESH;
 use crate::problem::{Error, Result};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -53,8 +55,14 @@ pub(super) async fn get_deployment_status(
 
 pub async fn deployment(app: &App, client: &ClientId) -> Result<Deployment> {
     let row = app.world.store.client(client).await?.ok_or(Error::NotFound)?;
-    let timeline = app.world.store.timelines(client, 1).await?.into_iter().next();
+    let timeline = telling(app, client).await?;
     Ok(shape::deployment(&app.world, &row, timeline.as_ref()))
+}
+
+/// The newest flow that has something to tell: a notice that was changed on a page has not.
+async fn telling(app: &App, client: &ClientId) -> Result<Option<Timeline>> {
+    let newest = app.world.store.timelines(client, 10).await?;
+    Ok(newest.into_iter().find(|timeline| timeline.flow.kind != REFRESH.kind))
 }
 
 /// Where the client stands with its trial.
@@ -91,9 +99,13 @@ async fn cached(
     Ok(([(CONTENT_TYPE, JSON)], bytes).into_response())
 }
 
-pub async fn row(app: &App, access: &ClientAccess) -> Result<stackpro_store::DashboardRow> {
+pub async fn row(app: &App, access: &ClientAccess) -> Result<DashboardRow> {
     let row = app.world.store.dashboard(&access.client, &access.claims.member).await?;
-    row.ok_or(Error::NotFound)
+    let mut row = row.ok_or(Error::NotFound)?;
+    if row.timeline.as_ref().is_some_and(|timeline| timeline.flow.kind == REFRESH.kind) {
+        row.timeline = telling(app, &access.client).await?;
+    }
+    Ok(row)
 }
 
 fn to_json(value: &impl serde::Serialize) -> Result<Bytes> {

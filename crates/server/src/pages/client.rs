@@ -1,24 +1,29 @@
 //! A client's pages: what runs, what happens when, the way to the till and to the files.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Query, State};
 use axum::http::request::Parts;
 use axum::response::Response;
+use stackpro_domain::ClientId;
 use stackpro_domain::lifecycle::{Event, State as LifeState};
 use stackpro_domain::plan::Interval;
 use stackpro_protocol::agent::PortalLink;
 use stackpro_protocol::api::{CheckoutRequest, Deployment, NextDate};
-use stackpro_store::{DashboardRow, Role, StackPhase};
+use stackpro_store::{DashboardRow, Role, StackPhase, Timeline};
 
 use super::form::{Posted, Refusal, flash, go, page, page_with};
 use crate::auth::{ClientAccess, Owner};
+use crate::flows::Migrate;
 use crate::http::{self, App, shape};
 use crate::lives;
 use crate::problem::{Error, Result};
 use crate::reconcilers::till_events;
 use crate::secrets::portal_signature;
-use crate::web::client::{CertificatePage, CheckoutReturn, Dashboard, Migration, Portal, Settings, Upgrade};
+use crate::web::client::{
+    CertificatePage, CheckoutReturn, Dashboard, Migration, MoveProgress, Portal, Settings, Upgrade,
+};
 use crate::web::frame::ClientFrame;
 use crate::world::dashboard_path;
 
@@ -169,7 +174,25 @@ pub(super) async fn show_move(State(app): State<App>, look: Look) -> Result<Resp
     let timelines = app.world.store.timelines(&look.access.client, 10).await?;
     let migration = timelines.iter().find(|timeline| timeline.flow.kind == "migrate");
     let deployment = shape::deployment(&app.world, &look.row.client, migration.or(look.row.timeline.as_ref()));
-    page(&Migration { frame: look.frame(), deployment, progress: None })
+    let progress = match migration {
+        Some(timeline) if deployment.status == "migrating" => progress(&app, &look.access.client, timeline).await,
+        _ => None,
+    };
+    page(&Migration { frame: look.frame(), deployment, progress })
+}
+
+/// How far the copy is, if its destination says so at once.
+async fn progress(app: &App, client: &ClientId, timeline: &Timeline) -> Option<MoveProgress> {
+    let params: Migrate = serde_json::from_value(timeline.flow.params.clone()).ok()?;
+    let destination = app.world.store.instance(&params.instance.id).await.ok()??;
+    let agent = app.world.agents.of(&destination).ok()?;
+    let status = tokio::time::timeout(Duration::from_millis(500), agent.move_status(client)).await.ok()?.ok()??;
+    Some(MoveProgress {
+        files: status.files_copied,
+        files_total: status.files_total,
+        bytes: status.bytes_copied,
+        bytes_total: status.bytes_total,
+    })
 }
 
 pub(super) async fn show_certificate(look: Look) -> Result<Response> {

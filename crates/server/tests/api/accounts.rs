@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::json;
 use stackpro_server::world::{Rate, Rates};
+use stackpro_store::ClientFilter;
 
 use crate::common::{PASSWORD, Server, signup};
 
@@ -54,7 +55,7 @@ async fn an_address_has_one_account() {
     let answer = server.post("/api/auth/signup", "", &again).await;
     assert_eq!(answer.status, StatusCode::CONFLICT);
     assert_eq!(answer.json()["errors"][0]["field"], "email");
-    assert_eq!(server.world.store.clients(&Default::default(), None, 10).await.unwrap().rows.len(), 1);
+    assert_eq!(server.world.store.clients(&ClientFilter::default(), None, 10).await.unwrap().rows.len(), 1);
 }
 
 #[tokio::test]
@@ -64,7 +65,7 @@ async fn sign_ups_of_one_address_at_once_make_one_client() {
     let all = futures::future::join_all((0..8).map(|_| server.post("/api/auth/signup", "", &body))).await;
     let count = |status| all.iter().filter(|answer| answer.status == status).count();
     assert_eq!((count(StatusCode::CREATED), count(StatusCode::CONFLICT)), (1, 7));
-    assert_eq!(server.world.store.clients(&Default::default(), None, 10).await.unwrap().rows.len(), 1);
+    assert_eq!(server.world.store.clients(&ClientFilter::default(), None, 10).await.unwrap().rows.len(), 1);
 }
 
 #[tokio::test]

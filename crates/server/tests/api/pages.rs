@@ -87,7 +87,7 @@ impl<'a> Browser<'a> {
     }
 }
 
-async fn operator<'a>(server: &'a Server) -> Browser<'a> {
+async fn operator(server: &Server) -> Browser<'_> {
     let mut tx = server.world.store.begin().await.unwrap();
     let expires = server.world.real_now().plus(60_000);
     tx.insert_token(Purpose::MakeOperator, &hash_token("first-token"), "first", expires).await.unwrap();
