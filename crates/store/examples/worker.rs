@@ -1,6 +1,6 @@
 //! Executes the toy flows of the store's tests until it is killed: `worker DATABASE-URL FOLDER OWNER`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../tests/store/toy.rs"]
 mod toy;

@@ -10,7 +10,6 @@ use crate::model::{Client, HostKind, Hosting};
 use crate::query::{Id, Record, Row, Statement, json, q};
 use crate::{Store, Tx};
 
-/// `$1` is a value of `column`.
 macro_rules! select_client {
     ($condition:literal) => {
         concat!(
@@ -20,6 +19,11 @@ macro_rules! select_client {
         )
     };
 }
+
+pub(crate) const BY_ID: &str = select_client!("t.id = $1");
+pub(crate) const BY_CUSTOMER: &str = select_client!("t.customer_id = $1");
+pub(crate) const DUE: &str = "SELECT id FROM clients WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
+pub(crate) const NEXT_DATE: &str = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
 
 const CONFLICTS: &[(&str, &str)] = &[
     ("clients_pkey", "client"),
@@ -61,7 +65,7 @@ fn interval(text: &str) -> Option<Interval> {
 }
 
 pub(crate) async fn client(conn: &mut Conn, id: &ClientId) -> Result<Option<Client>> {
-    q(select_client!("t.id = $1")).bind(id).locking(conn).one(conn).await
+    q(BY_ID).bind(id).locking(conn).one(conn).await
 }
 
 /// The columns that both writing statements share, after the id.
@@ -91,7 +95,7 @@ impl Store {
 
     /// By the till's id.
     pub async fn client_by_customer(&self, customer: &str) -> Result<Option<Client>> {
-        q(select_client!("t.customer_id = $1")).bind(customer).one(&mut self.read().await?).await
+        q(BY_CUSTOMER).bind(customer).one(&mut self.read().await?).await
     }
 
     /// How many clients there are in each state; states without any are left out.
@@ -115,12 +119,9 @@ impl Store {
 
     /// The first date after `now` on which a client's life moves by itself.
     pub async fn next_date_after(&self, now: Time) -> Result<Option<Time>> {
-        let sql = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
-        Ok(q(sql).bind(now).maybe_number(&mut self.read().await?).await?.map(Time))
+        Ok(q(NEXT_DATE).bind(now).maybe_number(&mut self.read().await?).await?.map(Time))
     }
 }
-
-pub(crate) const DUE: &str = "SELECT id FROM clients WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
 
 impl Tx {
     /// Locks the row until the transaction ends.
@@ -131,7 +132,7 @@ impl Tx {
     /// By the till's id; locks the row.
     pub async fn client_by_customer(&mut self, customer: &str) -> Result<Option<Client>> {
         let conn = &mut self.conn;
-        q(select_client!("t.customer_id = $1")).bind(customer).locking(conn).one(conn).await
+        q(BY_CUSTOMER).bind(customer).locking(conn).one(conn).await
     }
 
     /// Conflicts: `client`, `host`, `customer`.

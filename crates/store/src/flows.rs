@@ -91,7 +91,7 @@ impl Tx {
 
     /// Sets a parked flow going again, in the direction in which it stopped.
     pub async fn retry_flow(&mut self, id: &FlowId) -> Result<std::result::Result<(), Refused>> {
-        self.set_going(id, |flow, steps, now| retry(flow, steps, now)).await
+        self.set_going(id, retry).await
     }
 
     /// Turns a parked flow back.

@@ -18,6 +18,10 @@ macro_rules! select_instance {
     };
 }
 
+pub(crate) const BY_ID: &str = select_instance!("WHERE t.id = $1");
+/// Shared instances that may take one more, if there is room.
+pub(crate) const OPEN: &str = select_instance!("WHERE t.kind = 'shared' AND t.state = 'ready' ORDER BY t.id");
+
 impl Record for InstanceRow {
     fn read(row: &Row<'_>) -> Result<Self> {
         Ok(Self {
@@ -55,7 +59,7 @@ fn columns(statement: Statement, instance: &InstanceRow) -> Statement {
 }
 
 async fn instance(conn: &mut Conn, id: &ResourceId) -> Result<Option<InstanceRow>> {
-    q(select_instance!("WHERE t.id = $1")).bind(id).locking(conn).one(conn).await
+    q(BY_ID).bind(id).locking(conn).one(conn).await
 }
 
 async fn instance_by_cloud_id(conn: &mut Conn, id: &InstanceId) -> Result<Option<InstanceRow>> {
@@ -173,8 +177,7 @@ impl Tx {
         if let Some(has) = q(sql).bind(client).one(&mut self.conn).await? {
             return Ok(Some(has));
         }
-        let sql = select_instance!("WHERE t.kind = 'shared' AND t.state = 'ready' ORDER BY t.id");
-        let open: Vec<InstanceRow> = q(sql).locking(&self.conn).all(&mut self.conn).await?;
+        let open: Vec<InstanceRow> = q(OPEN).locking(&self.conn).all(&mut self.conn).await?;
         let rooms: Vec<Room> = open.iter().filter_map(room).collect();
         let Placement::On(chosen) = place(&rooms) else { return Ok(None) };
         let Some(mut chosen) = open.into_iter().find(|row| row.cloud_id.as_ref() == Some(&chosen)) else {

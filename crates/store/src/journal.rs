@@ -18,6 +18,7 @@ use crate::records::{self, Changed};
 use crate::{Store, Tx};
 
 pub(crate) const DUE: &str = "SELECT t.* FROM flows t WHERE t.next_at <= $1 ORDER BY t.next_at, t.id LIMIT $2";
+pub(crate) const ANY_DUE: &str = "SELECT next_at AS n FROM flows WHERE next_at <= $1 LIMIT 1";
 pub(crate) const LEASES: &str = "SELECT api, count(*) AS n FROM steps WHERE lease_until > $1 GROUP BY api";
 
 /// How much later a flow is looked at whose API is busy, when flows behind it would otherwise never be seen.
@@ -122,8 +123,7 @@ async fn claim(store: &Store, ask: &Ask) -> Result<Vec<Claim>> {
 async fn anything_due(store: &Store) -> Result<bool> {
     let conn = &mut store.read().await?;
     let now = conn.now().await?;
-    let sql = "SELECT next_at AS n FROM flows WHERE next_at <= $1 LIMIT 1";
-    Ok(q(sql).bind(now).maybe_number(conn).await?.is_some())
+    Ok(q(ANY_DUE).bind(now).maybe_number(conn).await?.is_some())
 }
 
 fn touch_all(tx: &mut Tx, claims: &[Claim]) {

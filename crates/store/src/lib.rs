@@ -18,6 +18,8 @@ mod lists;
 mod mails;
 mod members;
 pub mod model;
+#[cfg(test)]
+mod plans_tests;
 mod query;
 mod rates;
 mod records;

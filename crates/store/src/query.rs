@@ -136,6 +136,13 @@ impl Statement {
         Ok(self.one::<Number>(conn).await?.and_then(|number| number.0))
     }
 
+    #[cfg(test)]
+    pub(crate) fn explained(mut self, conn: &Conn) -> Self {
+        let explain = if conn.is_postgres() { "EXPLAIN " } else { "EXPLAIN QUERY PLAN " };
+        self.sql = format!("{explain}{}", self.sql).into();
+        self
+    }
+
     fn sqlite(self) -> Query<'static, Sqlite, <Sqlite as sqlx::Database>::Arguments> {
         let query = sqlx::query::<Sqlite>(AssertSqlSafe(self.sql));
         self.args.into_iter().fold(query, |query, arg| match arg {

@@ -65,14 +65,16 @@ pub(crate) async fn flow(conn: &mut Conn, id: &FlowId) -> Result<Option<Flow>> {
     q("SELECT t.* FROM flows t WHERE t.id = $1").bind(id).locking(conn).one(conn).await
 }
 
+/// Before and after the ids of the flows.
+pub(crate) const STEPS: (&str, &str) = ("SELECT t.* FROM steps t WHERE t.flow_id IN", " ORDER BY t.flow_id, t.place");
+
 /// The steps of each of these flows, in their order.
 pub(crate) async fn steps(conn: &mut Conn, flows: &[Flow]) -> Result<Vec<Vec<Step>>> {
     if flows.is_empty() {
         return Ok(Vec::new());
     }
     let ids = flows.iter().map(|flow| flow.id.as_str());
-    let head = "SELECT t.* FROM steps t WHERE t.flow_id IN";
-    let rows: Vec<StepOf> = among(head, ids, " ORDER BY t.flow_id, t.place").locking(conn).all(conn).await?;
+    let rows: Vec<StepOf> = among(STEPS.0, ids, STEPS.1).locking(conn).all(conn).await?;
     let mut steps = vec![Vec::new(); flows.len()];
     let mut at = 0;
     for StepOf(id, step) in rows {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::place::Place;
+use crate::sight;
 use crate::toy::{self, World};
 
 on_both!(
@@ -62,7 +63,7 @@ impl Drop for Working {
 }
 
 pub(crate) fn config() -> RunnerConfig {
-    RunnerConfig { poll: Duration::from_millis(20), lease: Duration::from_millis(3000), ..RunnerConfig::default() }
+    RunnerConfig { poll: Duration::from_millis(20), lease: Duration::from_secs(3), ..RunnerConfig::default() }
 }
 
 fn ask(owner: &str) -> Ask {
@@ -80,7 +81,7 @@ fn follows(ended: Ended) -> Vec<Claim> {
 pub(crate) async fn enqueue(store: &Store, flows: &[(&str, &str, &str)]) {
     let mut tx = store.begin().await.unwrap();
     for (id, subject, kind) in flows {
-        tx.enqueue_flow(toy::flow(id, subject, kind)).await.unwrap();
+        tx.enqueue_flow(sight::flow(id, subject, kind)).await.unwrap();
     }
     tx.commit().await.unwrap();
 }
@@ -295,7 +296,7 @@ async fn an_owner_who_lost_the_lease_is_fenced(place: Place) {
 async fn a_slow_step_keeps_its_lease(place: Place) {
     let store = place.store().await;
     let world = World::new(place.folder.path(), Duration::ZERO);
-    let short = RunnerConfig { lease: Duration::from_millis(150), ..config() };
+    let short = RunnerConfig { lease: Duration::from_millis(400), ..config() };
     let workers = [Working::start(&store, &world, "w1", short.clone()), Working::start(&store, &world, "w2", short)];
     enqueue(&store, &[("f1", "acme", "dawdling")]).await;
     until(&store, "f1", FlowState::Done).await;
@@ -309,7 +310,7 @@ async fn a_slow_step_keeps_its_lease(place: Place) {
 async fn an_unknown_version_parks_with_its_cause(place: Place) {
     let store = place.store().await;
     let world = World::new(place.folder.path(), Duration::ZERO);
-    let mut future = toy::flow("f1", "acme", "line");
+    let mut future = sight::flow("f1", "acme", "line");
     future.flow.version = 7;
     let mut tx = store.begin().await.unwrap();
     tx.enqueue_flow(future).await.unwrap();

@@ -9,12 +9,14 @@ use rand::{RngExt, SeedableRng};
 use stackpro_flow::{FlowState, StepState};
 
 use crate::place::Place;
-use crate::toy::{self, World};
+use crate::sight;
+use crate::toy::World;
 
 on_both!(twenty_killed_workers);
 
 const KINDS: [&str; 4] = ["line", "fan", "failing", "too-late"];
 const KILLS: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Killed when it is dropped, as by `kill -9`.
 struct Worker(Child);
@@ -47,34 +49,41 @@ async fn twenty_killed_workers(place: Place) {
         let mut tx = store.begin().await.unwrap();
         for _ in 0..4 {
             let (id, subject) = (format!("f{enqueued:02}"), format!("subject-{}", enqueued % 5));
-            tx.enqueue_flow(toy::flow(&id, &subject, KINDS[enqueued % KINDS.len()])).await.unwrap();
+            tx.enqueue_flow(sight::flow(&id, &subject, KINDS[enqueued % KINDS.len()])).await.unwrap();
             enqueued += 1;
         }
         tx.commit().await.unwrap();
         let killed = worker(&place, kill);
-        tokio::time::sleep(Duration::from_millis(random.random_range(30..200))).await;
+        while !world.worked(killed.0.id()) {
+            assert!(began.elapsed() < PATIENCE, "a worker does nothing");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(random.random_range(0..60))).await;
         drop(killed);
     }
     let last = worker(&place, KILLS);
     loop {
         let open = store.flows(Some(FlowState::Running), None, 1).await.unwrap().rows;
         let Some(first) = open.first() else { break };
-        if began.elapsed() > Duration::from_secs(30) {
-            panic!("not all flows end: {:#?}", store.timeline(&first.id).await.unwrap());
-        }
+        let stuck = store.timeline(&first.id).await.unwrap();
+        assert!(began.elapsed() < PATIENCE, "not all flows end: {stuck:#?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop(last);
 
-    let mut expected = Vec::new();
+    let (mut expected, mut taken_over) = (Vec::new(), 0);
     for n in 0..enqueued {
         let id = format!("f{n:02}");
         let timeline = store.timeline(&id.parse().unwrap()).await.unwrap().unwrap();
         let wanted = if KINDS[n % KINDS.len()] == "failing" { FlowState::Undone } else { FlowState::Done };
         assert_eq!(timeline.flow.state, wanted, "{timeline:#?}");
+        if ["line", "fan"].contains(&KINDS[n % KINDS.len()]) {
+            taken_over += timeline.steps.iter().filter(|step| step.fence > 1).count();
+        }
         let done = timeline.steps.iter().filter(|step| step.state == StepState::Done);
         expected.extend(done.map(|step| format!("{id}.{}", step.name)));
     }
+    assert!(taken_over > 0, "no worker was killed in the middle of a step");
     expected.sort();
     assert_eq!(world.made(), expected);
     assert_eq!(world.violations(), Vec::<String>::new());

@@ -7,7 +7,8 @@ use stackpro_flow::{Ask, FlowState, Journal, RunnerConfig};
 
 use crate::flows::{Working, config, state};
 use crate::place::Place;
-use crate::toy::{self, World};
+use crate::sight;
+use crate::toy::World;
 
 on_both!(an_api_is_never_called_by_more_than_allowed, a_busy_api_holds_up_no_other, who_waits_longest_comes_first);
 
@@ -16,7 +17,7 @@ async fn an_api_is_never_called_by_more_than_allowed(place: Place) {
     let world = World::new(place.folder.path(), Duration::from_millis(5));
     let mut tx = one.begin().await.unwrap();
     for n in 0..12 {
-        tx.enqueue_flow(toy::flow(&format!("f{n}"), &format!("subject-{n}"), "fan")).await.unwrap();
+        tx.enqueue_flow(sight::flow(&format!("f{n}"), &format!("subject-{n}"), "fan")).await.unwrap();
     }
     tx.commit().await.unwrap();
     let few = RunnerConfig { per_api: 3, ..config() };
@@ -39,9 +40,9 @@ async fn a_busy_api_holds_up_no_other(place: Place) {
     let store = place.store().await;
     let mut tx = store.begin().await.unwrap();
     for n in 0..10 {
-        tx.enqueue_flow(toy::flow(&format!("f{n}"), &format!("subject-{n}"), "line")).await.unwrap();
+        tx.enqueue_flow(sight::flow(&format!("f{n}"), &format!("subject-{n}"), "line")).await.unwrap();
     }
-    let mut other = toy::flow("z", "other", "line");
+    let mut other = sight::flow("z", "other", "line");
     other.steps[0].api = "free".into();
     tx.enqueue_flow(other).await.unwrap();
     tx.commit().await.unwrap();
@@ -58,7 +59,7 @@ async fn who_waits_longest_comes_first(place: Place) {
     let store = place.store().await;
     for n in 0..4 {
         let mut tx = store.begin().await.unwrap();
-        tx.enqueue_flow(toy::flow(&format!("f{}", 9 - n), &format!("subject-{n}"), "fan")).await.unwrap();
+        tx.enqueue_flow(sight::flow(&format!("f{}", 9 - n), &format!("subject-{n}"), "fan")).await.unwrap();
         tx.commit().await.unwrap();
         tokio::time::sleep(Duration::from_millis(3)).await;
     }

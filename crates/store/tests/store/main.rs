@@ -28,6 +28,7 @@ mod opening;
 mod place;
 mod races;
 mod samples;
+mod sight;
 mod torture;
 mod toy;
 mod walk;

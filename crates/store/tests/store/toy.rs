@@ -8,12 +8,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use serde_json::{Value, json};
-use stackpro_domain::{FlowId, Time};
-use stackpro_flow::{FlowSpec, NewFlow, Registry, StepCtx, StepError, StepResult, StepSpec, UndoError, UndoResult};
+use serde_json::json;
+use stackpro_domain::FlowId;
+use stackpro_flow::{FlowSpec, Registry, StepCtx, StepError, StepResult, StepSpec, UndoError, UndoResult};
 
 pub(crate) struct World {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     /// How long each step takes.
     pub(crate) pause: Duration,
     /// Steps that are being executed, and how many were at most.
@@ -32,16 +32,6 @@ impl World {
         Arc::new(Self { folder: folder.to_owned(), pause, busy, busiest })
     }
 
-    /// What exists now: `flow.step`, sorted.
-    pub(crate) fn made(&self) -> Vec<String> {
-        list(&self.folder.join("made"))
-    }
-
-    /// Steps that two executed at the same time.
-    pub(crate) fn violations(&self) -> Vec<String> {
-        list(&self.folder.join("seen")).into_iter().filter(|name| name.starts_with("twice-")).collect()
-    }
-
     /// How often `what` was seen before, in any process.
     fn seen(&self, what: &str) -> usize {
         let mut times = 0;
@@ -56,15 +46,11 @@ impl World {
     }
 }
 
-fn list(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 /// While this lives, a step is being executed.
-struct Execution<'w>(&'w World, #[allow(dead_code)] File);
+struct Execution<'w> {
+    world: &'w World,
+    _lock: File,
+}
 
 impl<'w> Execution<'w> {
     fn begin(world: &'w World, flow: &FlowId, step: &str) -> Self {
@@ -72,15 +58,16 @@ impl<'w> Execution<'w> {
         if lock.try_lock().is_err() {
             world.seen(&format!("twice-{flow}.{step}"));
         }
+        fs::write(world.folder.join("seen").join(format!("worked-{}", std::process::id())), b"").unwrap();
         let busy = world.busy.fetch_add(1, Ordering::SeqCst) + 1;
         world.busiest.fetch_max(busy, Ordering::SeqCst);
-        Self(world, lock)
+        Self { world, _lock: lock }
     }
 }
 
 impl Drop for Execution<'_> {
     fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+        self.world.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -161,18 +148,12 @@ fn gate(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
     })
 }
 
-/// Takes several times as long as a lease of a tenth of a second.
+/// Takes several times as long as a lease of 0.4 seconds.
 fn dawdle(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
     Box::pin(async move {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(1200)).await;
         make::<0>(ctx).await
     })
-}
-
-impl World {
-    pub(crate) fn open_the_gate(&self) {
-        fs::write(self.folder.join("gate"), b"").unwrap();
-    }
 }
 
 type Run = fn(&Ctx) -> BoxFuture<'_, StepResult>;
@@ -235,14 +216,9 @@ static GATED: FlowSpec<World> = spec(
 static DELETING: FlowSpec<World> =
     FlowSpec { supersedes_parked: true, ..spec("deleting", &[step("d", &[], make::<3>, unmake::<3>)]) };
 
-static ALL: [&FlowSpec<World>; 8] = [&LINE, &FAN, &FAILING, &TOO_LATE, &STUMBLING, &DAWDLING, &GATED, &DELETING];
+pub(crate) static ALL: [&FlowSpec<World>; 8] =
+    [&LINE, &FAN, &FAILING, &TOO_LATE, &STUMBLING, &DAWDLING, &GATED, &DELETING];
 
 pub(crate) fn registry() -> Arc<Registry<World>> {
     Arc::new(Registry::new(ALL.to_vec()).unwrap())
-}
-
-/// A flow of one of the kinds above, to be enqueued.
-pub(crate) fn flow(id: &str, subject: &str, kind: &str) -> NewFlow {
-    let spec = ALL.into_iter().find(|spec| spec.kind == kind).unwrap();
-    spec.begin(id.parse().unwrap(), subject, &Value::Null, Time(1)).unwrap()
 }

@@ -64,6 +64,7 @@ async fn clients_round_trip(place: Place) {
     let mut tx = store.begin().await.unwrap();
     assert!(tx.client(&full.id).await.unwrap().is_some());
     tx.update_client(&full).await.unwrap();
+    assert_eq!(tx.client_by_customer("cus_1").await.unwrap().unwrap(), full);
     tx.commit().await.unwrap();
     assert_eq!(store.client(&full.id).await.unwrap().unwrap(), full);
     assert_eq!(store.client_by_customer("cus_1").await.unwrap().unwrap().id, full.id);
@@ -230,7 +231,7 @@ async fn instances_and_stacks(place: Place) {
     tx.add_stack(&ids[1], &bare.id).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.clients_on(&one.id).await.unwrap(), [ids[0].clone()]);
-    assert_eq!(store.stacks_of(&ids[1]).await.unwrap(), [bare.id.clone()]);
+    assert_eq!(store.stacks_of(&ids[1]).await.unwrap(), std::slice::from_ref(&bare.id));
 
     one.state = InstancePhase::Draining;
     one.last_report_at = Some(NOW);
@@ -319,7 +320,7 @@ async fn the_ledger(place: Place) {
     bucket.state = ResourceState::Deleted;
     bucket.deleted_at = Some(NOW.plus(1));
     assert_eq!(store.resource(&bucket.id).await.unwrap().unwrap(), bucket);
-    assert_eq!(store.live_resources().await.unwrap(), [shared.clone()]);
+    assert_eq!(store.live_resources().await.unwrap(), std::slice::from_ref(&shared));
 
     let listed = async |filter: ResourceFilter| {
         let page = store.resources(&filter, None, 10).await.unwrap();
@@ -442,8 +443,8 @@ async fn the_dashboard(place: Place) {
     tx.insert_member(&ann).await.unwrap();
     tx.enqueue_mail(&mail("m1", Some(&ids[0]), NOW)).await.unwrap();
     tx.enqueue_mail(&mail("m0", Some(&ids[0]), NOW.month_start().plus(-1))).await.unwrap();
-    tx.enqueue_flow(crate::toy::flow("f1", "acme-law", "line")).await.unwrap();
-    tx.enqueue_flow(crate::toy::flow("f2", "acme-law", "line")).await.unwrap();
+    tx.enqueue_flow(crate::sight::flow("f1", "acme-law", "line")).await.unwrap();
+    tx.enqueue_flow(crate::sight::flow("f2", "acme-law", "line")).await.unwrap();
     tx.commit().await.unwrap();
     let row = store.dashboard(&ids[0], &ann.id).await.unwrap().unwrap();
     assert_eq!((row.member, row.client.id, row.members, row.emails), (ann, ids[0].clone(), 1, 1));
@@ -470,7 +471,7 @@ async fn hooks_fire_after_commits_only(place: Place) {
 
     let mut tx = store.begin().await.unwrap();
     tx.insert_client(&client("acme-law")).await.unwrap();
-    tx.enqueue_flow(crate::toy::flow("f1", "acme-law", "line")).await.unwrap();
+    tx.enqueue_flow(crate::sight::flow("f1", "acme-law", "line")).await.unwrap();
     tx.enqueue_mail(&mail("m1", None, NOW)).await.unwrap();
     tx.insert_till_event(&till_event("e1")).await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 0);

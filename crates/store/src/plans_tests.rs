@@ -1,0 +1,81 @@
+//! What is asked often is answered from an index, on both databases: never by reading a whole table.
+
+use std::sync::Arc;
+
+use stackpro_domain::{Clock, Time};
+
+use crate::db::Conn;
+use crate::error::Result;
+use crate::query::{Record, Row, Statement, among, q};
+use crate::{Options, Store, flows, instances, journal, mails, members, records, till};
+
+struct Still;
+
+impl Clock for Still {
+    fn now(&self) -> Time {
+        Time(0)
+    }
+}
+
+/// One line of a plan.
+struct Line(String);
+
+impl Record for Line {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let column = if matches!(row, Row::Pg(_)) { "QUERY PLAN" } else { "detail" };
+        row.text(column).map(Self)
+    }
+}
+
+/// Each with what its plan must name.
+fn asked_often() -> Vec<(&'static str, Statement)> {
+    let at = Time(1);
+    vec![
+        ("clients_next_at", q(crate::clients::DUE).bind(at).bind(10_i64)),
+        ("clients_next_at", q(crate::clients::NEXT_DATE).bind(at)),
+        ("", q(crate::clients::BY_ID).bind("c")),
+        ("clients_customer_id", q(crate::clients::BY_CUSTOMER).bind("c")),
+        ("flows_next_at", q(journal::DUE).bind(at).bind(10_i64)),
+        ("flows_next_at", q(journal::ANY_DUE).bind(at)),
+        ("steps_lease", q(journal::LEASES).bind(at)),
+        ("", among(records::STEPS.0, ["a", "b", "c"], records::STEPS.1)),
+        ("flows_unfinished", q(flows::UNFINISHED).bind("c")),
+        ("flows_subject_place", q(flows::NEWEST).bind("c").bind(1_i64)),
+        ("mails_next_at", q(mails::QUEUED).bind(at).bind(10_i64)),
+        ("mails_client", q(mails::EMAILS_SINCE).bind("c").bind(at)),
+        ("till_events_next_at", q(till::DUE).bind(at).bind(10_i64)),
+        ("sessions_refresh_hash", q(members::SESSION_BY_HASH).bind("h")),
+        ("members_client", q(members::MEMBER_COUNT).bind("c")),
+        ("", q(instances::USAGE).bind("c")),
+        ("", q(instances::BY_ID).bind("i")),
+        ("instances_kind", q(instances::OPEN)),
+    ]
+}
+
+async fn check(url: &str) {
+    let store = Store::open(url, Options { clock: Arc::new(Still), connections: 1 }).await.unwrap();
+    let mut conn = store.read().await.unwrap();
+    if let Conn::Pg(_) = conn {
+        // On small tables PostgreSQL reads the whole table unless it is told not to; if it still does, it has no index.
+        q("SET enable_seqscan = off").run(&mut conn).await.unwrap();
+    }
+    for (index, statement) in asked_often() {
+        let lines: Vec<Line> = statement.explained(&conn).all(&mut conn).await.unwrap();
+        let plan: Vec<&str> = lines.iter().map(|line| line.0.as_str()).collect();
+        let plan = plan.join("\n");
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+        let scans = plan.lines().any(|line| line.starts_with("SCAN") || line.contains("Seq Scan"));
+        assert!(!scans, "a whole table is read:\n{plan}");
+    }
+}
+
+#[tokio::test]
+async fn sqlite_reads_by_index() {
+    let folder = tempfile::tempdir().unwrap();
+    check(&format!("sqlite:{}", folder.path().join("x.db").display())).await;
+}
+
+#[tokio::test]
+async fn postgres_reads_by_index() {
+    check(&stackpro_testkit::postgres::database().await).await;
+}
