@@ -82,6 +82,9 @@ pub async fn provision(world: &World, tx: &mut Tx, client: &Client) -> Result<()
         mail: world.ids.resource(now),
         host: client.host.clone(),
     };
+    for row in params.rows(now) {
+        tx.insert_resource(&row).await?;
+    }
     enqueue(world, tx, &PROVISION, client, &params).await
 }
 

@@ -54,7 +54,7 @@ pub async fn new_instance(
         instance_type: instance_type.to_owned(),
         client: client.cloned(),
     };
-    tx.insert_resource(&new.wanted().row(world)).await?;
+    tx.insert_resource(&new.wanted().row(now)).await?;
     tx.insert_instance(&InstanceRow {
         id: new.id.clone(),
         cloud_id: None,

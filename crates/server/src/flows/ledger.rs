@@ -1,8 +1,8 @@
-//! Resources and their rows: the row is committed before the call that makes the thing, and stays until the
-//! call that removes it has succeeded. So whatever dies in between, nothing exists that is not written down.
+//! Resources and their rows: the row is committed, with whatever decides on it, before the call that makes the
+//! thing, and stays until the call that removes it has succeeded. So whatever dies in between, nothing exists that is not written down.
 
 use stackpro_cloud::Tags;
-use stackpro_domain::{ClientId, ResourceId};
+use stackpro_domain::{ClientId, ResourceId, Time};
 use stackpro_flow::StepError;
 use stackpro_store::{Resource, ResourceKind, ResourceState};
 
@@ -24,7 +24,7 @@ impl Wanted<'_> {
     }
 
     /// The row as it stands before anything exists.
-    pub(super) fn row(&self, world: &World) -> Resource {
+    pub(super) fn row(&self, now: Time) -> Resource {
         Resource {
             id: self.id.clone(),
             kind: self.kind,
@@ -32,17 +32,10 @@ impl Wanted<'_> {
             cloud_id: None,
             client_id: self.client.cloned(),
             state: ResourceState::Intended,
-            created_at: world.clock.now(),
+            created_at: now,
             deleted_at: None,
         }
     }
-}
-
-/// Commits the row.
-pub(super) async fn intend(world: &World, wanted: &Wanted<'_>) -> Result<(), StepError> {
-    let mut tx = world.store.begin().await.map_err(store_error)?;
-    tx.insert_resource(&wanted.row(world)).await.map_err(store_error)?;
-    tx.commit().await.map_err(store_error)
 }
 
 /// Commits that it exists.

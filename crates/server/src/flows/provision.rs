@@ -10,10 +10,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stackpro_cloud::Record;
-use stackpro_domain::{ClientId, ResourceId};
+use stackpro_domain::{ClientId, ResourceId, Time};
 use stackpro_flow::{FlowSpec, StepCtx, StepError, StepResult, StepSpec, UndoResult};
 use stackpro_protocol::agent::Wanted as WantedState;
-use stackpro_store::{HostKind, Hosting, ResourceKind, StackPhase, Tx};
+use stackpro_store::{HostKind, Hosting, Resource, ResourceKind, StackPhase, Tx};
 
 use super::ledger::{self, Wanted};
 use super::{LAUNCH, Launch, act, cloud_error, fleet, nothing, stacks, store_error};
@@ -28,6 +28,34 @@ pub struct Provision {
     pub record: ResourceId,
     pub mail: ResourceId,
     pub host: String,
+}
+
+impl Provision {
+    /// Everything that it makes in a cloud.
+    fn resources(&self) -> [Wanted<'_>; 3] {
+        [self.bucket(), self.mail(), self.record()]
+    }
+
+    /// The ledger's rows, to be written with the flow.
+    pub fn rows(&self, now: Time) -> [Resource; 3] {
+        self.resources().map(|wanted| wanted.row(now))
+    }
+
+    fn bucket(&self) -> Wanted<'_> {
+        self.wanted(&self.bucket, ResourceKind::Bucket, &self.bucket_name)
+    }
+
+    fn mail(&self) -> Wanted<'_> {
+        self.wanted(&self.mail, ResourceKind::MailIdentity, &self.host)
+    }
+
+    fn record(&self) -> Wanted<'_> {
+        self.wanted(&self.record, ResourceKind::Record, &self.host)
+    }
+
+    fn wanted<'a>(&'a self, id: &'a ResourceId, kind: ResourceKind, name: &'a str) -> Wanted<'a> {
+        Wanted { id, kind, name, client: Some(&self.client) }
+    }
 }
 
 pub static PROVISION: FlowSpec<World> = FlowSpec {
@@ -175,16 +203,9 @@ async fn unplace(ctx: &StepCtx<World>) -> UndoResult {
 
 async fn bucket(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
-    let wanted = Wanted {
-        id: &params.bucket,
-        kind: ResourceKind::Bucket,
-        name: &params.bucket_name,
-        client: Some(&params.client),
-    };
-    ledger::intend(&ctx.world, &wanted).await?;
+    let wanted = params.bucket();
     ctx.world.cloud.buckets.create(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
-    ledger::created(&ctx.world, wanted.id, Some(wanted.name)).await?;
-    Ok(json!(params.bucket_name))
+    Ok(Value::Null)
 }
 
 async fn remove_bucket(ctx: &StepCtx<World>) -> UndoResult {
@@ -194,11 +215,8 @@ async fn remove_bucket(ctx: &StepCtx<World>) -> UndoResult {
 
 async fn mail(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
-    let wanted =
-        Wanted { id: &params.mail, kind: ResourceKind::MailIdentity, name: &params.host, client: Some(&params.client) };
-    ledger::intend(&ctx.world, &wanted).await?;
+    let wanted = params.mail();
     ctx.world.cloud.mail.create_identity(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
-    ledger::created(&ctx.world, wanted.id, Some(wanted.name)).await?;
     Ok(Value::Null)
 }
 
@@ -234,13 +252,9 @@ async fn record(ctx: &StepCtx<World>) -> StepResult {
     let world = &ctx.world;
     let row = fleet::row(world, &ctx.output("server")?).await?;
     let target = row.front.ok_or_else(|| StepError::Retry("the instance has not said where it answers".into()))?;
-    let wanted =
-        Wanted { id: &params.record, kind: ResourceKind::Record, name: &params.host, client: Some(&params.client) };
-    ledger::intend(world, &wanted).await?;
-    let record =
-        Record { name: params.host.clone(), target, ttl_seconds: world.settings.dns_ttl_seconds, tags: wanted.tags() };
+    let tags = params.record().tags();
+    let record = Record { name: params.host, target, ttl_seconds: world.settings.dns_ttl_seconds, tags };
     world.cloud.dns.upsert(&record).await.map_err(cloud_error)?;
-    ledger::created(world, wanted.id, Some(wanted.name)).await?;
     Ok(Value::Null)
 }
 
@@ -255,14 +269,21 @@ async fn probe(ctx: &StepCtx<World>) -> StepResult {
     Ok(Value::Null)
 }
 
+/// The probe has shown that everything is there: the ledger and the client say so together.
 async fn ready(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
-    let row = fleet::row(&ctx.world, &ctx.output("server")?).await?;
-    stacks::update(&ctx.world, &params.client, |client| {
+    let world = &ctx.world;
+    let row = fleet::row(world, &ctx.output("server")?).await?;
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    for wanted in params.resources() {
+        tx.resource_created(wanted.id, Some(wanted.name)).await.map_err(store_error)?;
+    }
+    if let Some(mut client) = tx.client(&params.client).await.map_err(store_error)? {
         client.stack = StackPhase::Ready;
         client.hosting =
             Some(Hosting { instance_id: row.id.clone(), cloud_id: row.cloud_id.clone(), kind: HostKind::Shared });
-    })
-    .await?;
+        tx.update_client(&client).await.map_err(store_error)?;
+    }
+    tx.commit().await.map_err(store_error)?;
     Ok(Value::Null)
 }
