@@ -45,6 +45,7 @@ pub enum Moment {
 }
 
 type Hook = dyn Fn(&Claim, Moment) + Send + Sync;
+type Fault = dyn Fn(&Claim) -> Option<String> + Send + Sync;
 
 pub struct Runner<W: 'static> {
     journal: Arc<dyn Journal>,
@@ -55,6 +56,7 @@ pub struct Runner<W: 'static> {
     permits: Arc<Semaphore>,
     wake: Notify,
     hook: Option<Box<Hook>>,
+    fault: Option<Box<Fault>>,
     /// Rounds of looking for work that succeeded; [`Runner::is_alive`] watches it.
     last_look: AtomicI64,
     started: tokio::time::Instant,
@@ -84,6 +86,7 @@ impl<W: Send + Sync + 'static> Runner<W> {
             config,
             wake: Notify::new(),
             hook: None,
+            fault: None,
             last_look: AtomicI64::new(i64::MIN),
             started: tokio::time::Instant::now(),
         }
@@ -92,6 +95,13 @@ impl<W: Send + Sync + 'static> Runner<W> {
     #[must_use]
     pub fn with_hook(mut self, hook: impl Fn(&Claim, Moment) + Send + Sync + 'static) -> Self {
         self.hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Where this names a cause, a step that was executed counts as failed for good. For tests of turning back.
+    #[must_use]
+    pub fn with_fault(mut self, fault: impl Fn(&Claim) -> Option<String> + Send + Sync + 'static) -> Self {
+        self.fault = Some(Box::new(fault));
         self
     }
 
@@ -173,6 +183,8 @@ impl<W: Send + Sync + 'static> Runner<W> {
                 return Vec::new();
             }
         };
+        let cause = self.fault.as_ref().and_then(|fault| fault(&claim));
+        let outcome = cause.map_or(outcome, Outcome::Failed);
         self.at(&claim, Moment::After);
         log(&claim, &outcome);
         let next = self.record(&claim, outcome).await;

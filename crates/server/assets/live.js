@@ -22,6 +22,8 @@
 
   function swap(fresh) {
     document.title = fresh.title;
+    // Asked before its parts move over to this page.
+    const follows = fresh.querySelector("[data-follow]") !== null;
     for (const part of fresh.querySelectorAll("[data-live]")) {
       const old = document.querySelector(`[data-live="${CSS.escape(part.dataset.live)}"]`);
       if (!old || old.outerHTML === part.outerHTML) continue;
@@ -30,7 +32,7 @@
       show(part);
       if (focus) [...part.querySelectorAll("a, button, summary")].find((one) => keyOf(one) === focus)?.focus();
     }
-    if (!fresh.querySelector("[data-follow]")) stop();
+    if (!follows) stop();
   }
 
   // What stays the same of a link or a button when its part of the page is replaced.

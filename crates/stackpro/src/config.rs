@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub faults: FaultSettings,
     /// Where the process kills itself, once: `provision/bucket/after`. For tests of recovery.
     pub crash_at: Option<String>,
+    /// Which step fails for good: `migrate/copy`. For tests of turning back.
+    pub fail_at: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,4 +1,5 @@
-//! Ends this process as kill -9 does, at a chosen instant of a chosen step, once: how recovery is tested.
+//! How recovery is tested: this process ends itself as kill -9 does, at a chosen instant of a chosen step,
+//! once; and a chosen step fails for good, so that its flow turns back.
 
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,29 @@ impl CrashAt {
     }
 }
 
+/// `FLOW/STEP`: what fails for good once it was executed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FailAt {
+    flow: String,
+    step: String,
+}
+
+impl FailAt {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once('/') {
+            Some((flow, step)) if !flow.is_empty() && !step.is_empty() && !step.contains('/') => {
+                Ok(Self { flow: flow.to_owned(), step: step.to_owned() })
+            }
+            _ => Err(format!("fail_at is {text:?}, and must be FLOW/STEP")),
+        }
+    }
+
+    pub(crate) fn cause(&self, claim: &Claim) -> Option<String> {
+        let here = !claim.undo && claim.flow.kind == self.flow && claim.key.step == self.step;
+        here.then(|| "the setting fail_at says so".to_owned())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,6 +82,10 @@ mod tests {
         assert!(CrashAt::parse("undo:migrate/cut_over/recorded", data).unwrap().undo);
         for bad in ["", "a/b", "a/b/c", "a/b/after/d"] {
             assert!(CrashAt::parse(bad, data).unwrap_err().contains("must be"), "{bad}");
+        }
+        assert!(FailAt::parse("migrate/copy").is_ok());
+        for bad in ["", "migrate", "/", "migrate/copy/after"] {
+            assert!(FailAt::parse(bad).unwrap_err().contains("must be"), "{bad}");
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::app::{App, Fatal, Reached, Result};
 use crate::config::Config;
-use crate::crash::CrashAt;
+use crate::crash::{CrashAt, FailAt};
 use crate::edge;
 
 /// How long what is under way may take to end after Ctrl-C.
@@ -106,6 +106,10 @@ fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> R
     if let Some(text) = &app.config.crash_at {
         let crash = CrashAt::parse(text, &app.config.data).map_err(Fatal)?;
         runner = runner.with_hook(move |claim, moment| crash.at(claim, moment));
+    }
+    if let Some(text) = &app.config.fail_at {
+        let fail = FailAt::parse(text).map_err(Fatal)?;
+        runner = runner.with_fault(move |claim| fail.cause(claim));
     }
     let runner = Arc::new(runner);
     let alive = Arc::clone(&runner);

@@ -111,7 +111,7 @@ pub(crate) async fn healthy(app: &TestApp) {
 
 #[tokio::test]
 async fn the_journey_survives_a_cloud_that_loses_answers() {
-    let faults = "seed=11,throttle=0.05,error_before=0.05,error_after=0.1,latency=1..20";
+    let faults = "{seed=11, throttle=0.05, error_before=0.05, error_after=0.1, latency_max_ms=20}";
     with_faults(product().env("STACKPRO_FAULTS", faults)).await;
 }
 

@@ -48,6 +48,8 @@ async fn two_nodes_share_one_database() {
     .await;
     let answer = second.get("/ready").send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
+    // The first cleans up what both used.
+    drop(second);
 }
 
 fn each_once(clients: &Value, people: &[Person]) {
