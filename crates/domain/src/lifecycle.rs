@@ -296,37 +296,33 @@ impl Life {
         dates.into_iter().min_by_key(|next| next.at)
     }
 
+    /// When the present state ends by itself, and what follows.
+    pub fn ends(&self) -> Option<Next> {
+        let (at, what) = match self.state {
+            State::Trial => (Some(self.trial_ends_at), Due::Grace),
+            State::Grace => (Some(self.grace_ends_at), Due::Suspension),
+            // The till says when a period is paid; only a cancelled one ends by its date alone.
+            State::Active => (self.paid_until.filter(|_| self.cancels_at_period_end), Due::Suspension),
+            State::PastDue => (self.dunning_ends_at, Due::Suspension),
+            State::Suspended => (self.delete_at, Due::Deletion),
+            State::Deleted => (None, Due::Deletion),
+        };
+        at.map(|at| Next { at, what })
+    }
+
     /// Every date ahead, reminders included, in no order.
     pub fn dates(&self) -> Vec<Next> {
-        let mut dates = Vec::new();
-        let mut remind = |end: Time, days: &[i64], reminder: fn(i64) -> Reminder| {
-            for &days_before in days {
-                let at = end.plus_days(-days_before);
-                if at > self.reminded_until {
-                    dates.push(Next { at, what: Due::Reminder(reminder(days_before)) });
-                }
-            }
+        let Some(end) = self.ends() else { return Vec::new() };
+        let (days_before, reminder): (&[i64], fn(i64) -> Reminder) = match end.what {
+            Due::Grace => (&[7, 3, 1], |days| Reminder::TrialEndsIn { days }),
+            Due::Deletion => (&[7, 1], |days| Reminder::DeletionIn { days }),
+            Due::Suspension | Due::Reminder(_) => return vec![end],
         };
-        let end = match self.state {
-            State::Trial => {
-                remind(self.trial_ends_at, &[7, 3, 1], |days| Reminder::TrialEndsIn { days });
-                Some((self.trial_ends_at, Due::Grace))
-            }
-            State::Grace => Some((self.grace_ends_at, Due::Suspension)),
-            // The till says when a period is paid; only a cancelled one ends by its date alone.
-            State::Active => self.paid_until.filter(|_| self.cancels_at_period_end).map(|at| (at, Due::Suspension)),
-            State::PastDue => self.dunning_ends_at.map(|at| (at, Due::Suspension)),
-            State::Suspended => {
-                let at = self.delete_at;
-                if let Some(at) = at {
-                    remind(at, &[7, 1], |days| Reminder::DeletionIn { days });
-                }
-                at.map(|at| (at, Due::Deletion))
-            }
-            State::Deleted => None,
-        };
-        dates.extend(end.map(|(at, what)| Next { at, what }));
-        dates
+        let reminders = days_before
+            .iter()
+            .map(|&days| Next { at: end.at.plus_days(-days), what: Due::Reminder(reminder(days)) })
+            .filter(|next| next.at > self.reminded_until);
+        reminders.chain([end]).collect()
     }
 }
 

@@ -158,7 +158,7 @@ pub async fn one_time_link(
     lifetime_ms: i64,
 ) -> Result<String, StoreError> {
     let token = world.ids.token();
-    let expires_at = world.clock.now().plus(lifetime_ms);
+    let expires_at = world.real_now().plus(lifetime_ms);
     tx.insert_token(purpose, &crate::auth::hash_token(&token), member.as_str(), expires_at).await?;
     let path = match purpose {
         Purpose::VerifyEmail => "verify-email",

@@ -73,7 +73,7 @@ pub async fn new_instance(
     .await?;
     let token = world.secrets.enrol_token(&new.id);
     let hash = crate::auth::hash_token(&token);
-    tx.insert_token(Purpose::Enrol, &hash, new.id.as_str(), now.plus(ENROL_TOKEN_MS)).await?;
+    tx.insert_token(Purpose::Enrol, &hash, new.id.as_str(), world.real_now().plus(ENROL_TOKEN_MS)).await?;
     Ok(new)
 }
 

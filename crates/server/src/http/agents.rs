@@ -28,7 +28,7 @@ async fn enrol(State(app): State<App>, request: Request) -> Result<axum::Json<En
     let body: Enrol = read_json(&read(request.into_body(), super::extract::BODY_LIMIT).await?)?;
     let version = short(&body.version)?;
     let world = &app.world;
-    let now = world.now();
+    let now = world.real_now();
     let mut tx = world.store.begin().await?;
     let mut row = match tx.use_token(Purpose::Enrol, &hash_token(&body.token), now).await? {
         Some(subject) => named(&mut tx, &subject).await?,
@@ -80,7 +80,7 @@ async fn report(State(app): State<App>, headers: HeaderMap, request: Request) ->
     }
     let known = world.store.instance_by_cloud_id(&body.instance_id).await?.ok_or(Error::Gone)?;
     let placed = world.store.clients_on(&known.id).await?;
-    let now = world.now();
+    let now = world.real_now();
     let mut tx = world.store.begin().await?;
     let row = tx.instance(&known.id).await?.filter(|row| row.state != InstancePhase::Released);
     let mut row = row.ok_or(Error::Gone)?;

@@ -103,6 +103,7 @@ fn dashboard(app: &App, look: &Look, with_password: bool) -> Dashboard {
         usage: shape::usage(&world.plans, &look.row),
         dates,
         now: world.now(),
+        state_ends_at: client.life.ends().map(|end| end.at),
         instance: client.hosting.as_ref().and_then(|hosting| hosting.cloud_id.clone()),
         portal,
     }

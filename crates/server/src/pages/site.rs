@@ -197,7 +197,7 @@ pub(super) async fn verify(State(app): State<App>, caller: Option<Caller>, Open(
 
 /// Uses a one-time token up; whose it was.
 async fn holder(app: &App, tx: &mut Tx, purpose: Purpose, token: &str) -> Result<Option<Member>> {
-    let subject = tx.use_token(purpose, &hash_token(token), app.world.now()).await?;
+    let subject = tx.use_token(purpose, &hash_token(token), app.world.real_now()).await?;
     let Some(id) = subject.and_then(|subject| subject.parse::<MemberId>().ok()) else { return Ok(None) };
     Ok(tx.member(&id).await?)
 }

@@ -31,6 +31,8 @@ pub struct Dashboard {
     /// Every date of the client's life that is known, in order.
     pub dates: Vec<NextDate>,
     pub now: Time,
+    /// When the present state of the client's life ends by itself.
+    pub state_ends_at: Option<Time>,
     pub instance: Option<InstanceId>,
     /// None while nothing runs.
     pub portal: Option<Portal>,
@@ -58,7 +60,7 @@ impl Dashboard {
             "suspended" => "until your data is deleted",
             _ => return None,
         };
-        self.client.next.as_ref().map(|next| (next.at.days_left(self.now), until))
+        self.state_ends_at.map(|at| (at.days_left(self.now), until))
     }
 
     fn when(&self, date: &NextDate) -> &'static str {

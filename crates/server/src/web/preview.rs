@@ -163,6 +163,7 @@ impl Words {
             usage: usage(state != "active"),
             dates: self.dates(state),
             now: NOW,
+            state_ends_at: Some(NOW.plus_days(12)),
             instance: (status != "suspended").then(|| "i-0f3a9c27d1".parse().unwrap()),
             portal: (status == "ready").then(|| client::Portal {
                 webdav_url: "http://baker-lane-7f3k.stackpro.localhost:8080/files/".into(),
