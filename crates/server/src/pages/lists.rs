@@ -103,7 +103,7 @@ pub(super) async fn show_instances(State(app): State<App>, console: Console) -> 
 /// Those that exist in the cloud by now.
 pub(super) async fn instance_rows(app: &App) -> Result<Vec<InstanceRow>> {
     let store = &app.world.store;
-    let now = app.world.now();
+    let now = app.world.real_now();
     let mut rows = Vec::new();
     for row in store.instances(false).await? {
         let Some(id) = row.cloud_id else { continue };
