@@ -15,9 +15,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::agents::Agents;
 use crate::auth::password::Passwords;
+use crate::drift::LastDrift;
 use crate::ids::Ids;
 use crate::prober::Prober;
-use crate::reconcilers::sweeper::LastDrift;
 use crate::secrets::Secrets;
 use crate::till::Till;
 

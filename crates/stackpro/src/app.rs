@@ -19,9 +19,10 @@ use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
 use stackpro_server::world::{Delivered, Mailbox, Rate, Rates, Settings, TimeMachine, Wakes, World};
 use stackpro_store::Store;
+use tokio::net::TcpListener;
 
 use crate::config::Config;
-use crate::serve;
+use crate::served;
 
 /// Anything that keeps a command from doing its work; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +55,8 @@ pub(crate) struct Reached {
 impl App {
     /// For a command that works beside a server: at the addresses that it last said.
     pub(crate) async fn beside(config: Config) -> Result<Self> {
-        let stripe = config.stripe_api_base.clone().unwrap_or_else(|| serve::stripe_base(&config));
-        let listen = serve::last_address(&config).unwrap_or(config.listen);
+        let stripe = config.stripe_api_base.clone().unwrap_or_else(|| served::stripe_base(&config));
+        let listen = served::last_address(&config).unwrap_or(config.listen);
         Self::open(config, &Reached { listen, stripe }).await
     }
 
@@ -88,7 +89,7 @@ impl App {
             events: tokio::sync::watch::Sender::new(0),
             runner: OnceLock::new(),
             wakes: Wakes::default(),
-            drift: stackpro_server::reconcilers::sweeper::LastDrift::default(),
+            drift: stackpro_server::drift::LastDrift::default(),
             time_machine: Some(Arc::new(LocalTime(Arc::clone(&clock)))),
             mailbox: Some(Arc::new(LocalMailbox(cloud.clone()))),
             cloud: cloud.cloud(),
@@ -119,6 +120,12 @@ fn settings(config: &Config, listen: SocketAddr) -> Settings {
         hash_queue: config.hash_queue,
         rates,
     }
+}
+
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|e| {
+        Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address"))
+    })
 }
 
 /// The domain of `Name <who@domain>` or `who@domain`.

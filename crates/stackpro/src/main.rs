@@ -8,6 +8,8 @@ mod config;
 mod crash;
 mod edge;
 mod serve;
+mod served;
+mod simulated;
 
 use std::process::ExitCode;
 

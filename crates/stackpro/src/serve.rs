@@ -1,42 +1,27 @@
 //! `serve`: everything in one process; `worker`: the flows and reconcilers alone.
 
-use std::fs::File;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use stackpro_cloud::local::stripe::{self, Stripe, WebhookEndpoint, WebhookFaults};
-use stackpro_domain::Clock;
 use stackpro_flow::{Runner, RunnerConfig};
 use stackpro_server::world::World;
 use stackpro_server::{flows, reconcilers};
 use stackpro_store::Purpose;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Fatal, Reached, Result};
+use crate::app::{App, Fatal, Reached, Result, bind};
 use crate::config::Config;
 use crate::crash::{CrashAt, FailAt};
 use crate::edge;
+use crate::served::Served;
+use crate::simulated::SimulatedStripe;
 
 /// How long what is under way may take to end after Ctrl-C.
 const PATIENCE: Duration = Duration::from_secs(10);
 const OPERATOR_LINK_MS: i64 = stackpro_domain::time::DAY;
-
-/// What `serve` writes to `serve.json` in the data folder once it listens.
-#[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Served<'a> {
-    listen: SocketAddr,
-    url: &'a str,
-    stripe_url: &'a str,
-    pid: u32,
-    /// To make the first operator; none when there is one.
-    operator_link: Option<&'a str>,
-}
 
 pub(crate) async fn serve(config: Config) -> Result<()> {
     let listener = bind(config.listen).await?;
@@ -60,7 +45,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         pid: std::process::id(),
         operator_link: link.as_deref(),
     };
-    write_served(&data, &served)?;
+    served.write(&data).map_err(|e| Fatal::new("writing serve.json", e))?;
     announce(&served, app.world.mailbox.is_some());
     let stop = shutdown.clone();
     tokio::spawn(async move {
@@ -88,12 +73,6 @@ pub(crate) async fn work(config: Config) -> Result<()> {
     until_told().await;
     shutdown.cancel();
     end(&app, tasks).await
-}
-
-async fn bind(address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|e| {
-        Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address"))
-    })
 }
 
 /// The flow runner and the reconcilers.
@@ -184,28 +163,6 @@ async fn operator_link(world: &World) -> Result<Option<String>> {
     Ok(Some(format!("{}/console/make-operator?token={token}", world.settings.public_url)))
 }
 
-fn write_served(data: &std::path::Path, served: &Served<'_>) -> Result<()> {
-    let failed = |e: std::io::Error| Fatal::new("writing serve.json", e);
-    let json = serde_json::to_vec_pretty(served).map_err(|e| Fatal::new("writing serve.json", e))?;
-    let temporary = data.join("serve.json.new");
-    {
-        use std::io::Write;
-        use std::os::unix::fs::OpenOptionsExt;
-        // It holds the operator's link.
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary).map_err(failed)?;
-        file.write_all(&json).map_err(failed)?;
-    }
-    std::fs::rename(temporary, data.join("serve.json")).map_err(failed)
-}
-
-/// Where the last server of this data folder listened.
-pub(crate) fn last_address(config: &Config) -> Option<SocketAddr> {
-    let text = std::fs::read_to_string(config.data.join("serve.json")).ok()?;
-    let served: serde_json::Value = serde_json::from_str(&text).ok()?;
-    served["listen"].as_str()?.parse().ok()
-}
-
 #[allow(clippy::print_stdout)] // This is what a person who starts it looks at.
 fn announce(served: &Served<'_>, mailbox: bool) {
     println!("StackPro runs. Ctrl-C stops it; your data and your clients' servers stay.\n");
@@ -218,74 +175,4 @@ fn announce(served: &Served<'_>, mailbox: bool) {
         println!("  Mailbox   {}/console/mailbox", served.url);
     }
     println!("  Stripe    {}\n", served.stripe_url);
-}
-
-/// The local cloud's Stripe, unless a real one is configured. Of several processes on one data folder one
-/// runs it, and the others find it.
-enum SimulatedStripe {
-    Elsewhere(String),
-    Here { listener: TcpListener, address: SocketAddr, lock: File },
-}
-
-impl SimulatedStripe {
-    async fn bind(config: &Config) -> Result<Self> {
-        if config.stripe_secret_key.is_some() || config.stripe_api_base.is_some() {
-            let base = config.stripe_api_base.clone();
-            return Ok(Self::Elsewhere(base.unwrap_or_else(|| "https://api.stripe.com".into())));
-        }
-        let folder = stripe_folder(config);
-        let failed = |e| Fatal::new(&format!("preparing {}", folder.display()), e);
-        std::fs::create_dir_all(&folder).map_err(failed)?;
-        let lock = File::create(folder.join("run.lock")).map_err(failed)?;
-        if lock.try_lock().is_err() {
-            return Ok(Self::Elsewhere(stripe_base(config)));
-        }
-        let listener = bind(config.stripe_listen()).await?;
-        let address = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
-        std::fs::write(folder.join("address"), format!("http://{address}")).map_err(failed)?;
-        Ok(Self::Here { listener, address, lock })
-    }
-
-    fn base(&self) -> String {
-        match self {
-            Self::Elsewhere(base) => base.clone(),
-            Self::Here { address, .. } => format!("http://{address}"),
-        }
-    }
-
-    fn start(self, app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
-        let Self::Here { listener, address, lock } = self else { return Ok(()) };
-        let world = &app.world;
-        let settings = stripe::Settings {
-            api_key: world.secrets.till_api_key(),
-            publishable_name: world.settings.name.clone(),
-            base_url: format!("http://{address}"),
-            webhook_endpoints: vec![WebhookEndpoint {
-                url: format!("{}/api/stripe-webhook", world.settings.public_url),
-                secret: world.secrets.till_webhook_secret(),
-            }],
-            faults: WebhookFaults::default(),
-        };
-        let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
-        let stripe = Stripe::open(&stripe_folder(&app.config), settings, clock)
-            .map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
-        let stop = shutdown.clone();
-        tasks.spawn(async move {
-            let _lock = lock;
-            if let Err(error) = stripe.run(listener, stop).await {
-                tracing::error!(%error, "the simulated Stripe ended");
-            }
-        });
-        Ok(())
-    }
-}
-
-fn stripe_folder(config: &Config) -> PathBuf {
-    config.data.join("cloud").join("stripe")
-}
-
-/// Where the simulated Stripe of this data folder last said that it is.
-pub(crate) fn stripe_base(config: &Config) -> String {
-    let said = std::fs::read_to_string(stripe_folder(config).join("address"));
-    said.unwrap_or_else(|_| format!("http://{}", config.stripe_listen()))
 }

@@ -108,7 +108,7 @@ impl Server {
             events: tokio::sync::watch::Sender::new(0),
             runner: OnceLock::new(),
             wakes: Wakes::default(),
-            drift: stackpro_server::reconcilers::sweeper::LastDrift::default(),
+            drift: stackpro_server::drift::LastDrift::default(),
             time_machine: Some(Arc::new(Machine(clock))),
             mailbox: None,
         });

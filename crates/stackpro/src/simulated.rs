@@ -1,0 +1,75 @@
+//! The local cloud's Stripe, wired to this process.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use stackpro_cloud::local::stripe::{self, Stripe, WebhookEndpoint, WebhookFaults};
+use stackpro_domain::Clock;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{App, Fatal, Result, bind};
+use crate::config::Config;
+use crate::served::{stripe_base, stripe_folder};
+
+/// The local cloud's Stripe, unless a real one is configured. Of several processes on one data folder one
+/// runs it, and the others find it.
+pub(crate) enum SimulatedStripe {
+    Elsewhere(String),
+    Here { listener: TcpListener, address: SocketAddr, lock: File },
+}
+
+impl SimulatedStripe {
+    pub(crate) async fn bind(config: &Config) -> Result<Self> {
+        if config.stripe_secret_key.is_some() || config.stripe_api_base.is_some() {
+            let base = config.stripe_api_base.clone();
+            return Ok(Self::Elsewhere(base.unwrap_or_else(|| "https://api.stripe.com".into())));
+        }
+        let folder = stripe_folder(config);
+        let failed = |e| Fatal::new(&format!("preparing {}", folder.display()), e);
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let lock = File::create(folder.join("run.lock")).map_err(failed)?;
+        if lock.try_lock().is_err() {
+            return Ok(Self::Elsewhere(stripe_base(config)));
+        }
+        let listener = bind(config.stripe_listen()).await?;
+        let address = listener.local_addr().map_err(|e| Fatal::new("asking for the address", e))?;
+        std::fs::write(folder.join("address"), format!("http://{address}")).map_err(failed)?;
+        Ok(Self::Here { listener, address, lock })
+    }
+
+    pub(crate) fn base(&self) -> String {
+        match self {
+            Self::Elsewhere(base) => base.clone(),
+            Self::Here { address, .. } => format!("http://{address}"),
+        }
+    }
+
+    pub(crate) fn start(self, app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
+        let Self::Here { listener, address, lock } = self else { return Ok(()) };
+        let world = &app.world;
+        let settings = stripe::Settings {
+            api_key: world.secrets.till_api_key(),
+            publishable_name: world.settings.name.clone(),
+            base_url: format!("http://{address}"),
+            webhook_endpoints: vec![WebhookEndpoint {
+                url: format!("{}/api/stripe-webhook", world.settings.public_url),
+                secret: world.secrets.till_webhook_secret(),
+            }],
+            faults: WebhookFaults::default(),
+        };
+        let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
+        let stripe = Stripe::open(&stripe_folder(&app.config), settings, clock)
+            .map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
+        let stop = shutdown.clone();
+        tasks.spawn(async move {
+            let _lock = lock;
+            if let Err(error) = stripe.run(listener, stop).await {
+                tracing::error!(%error, "the simulated Stripe ended");
+            }
+        });
+        Ok(())
+    }
+}
