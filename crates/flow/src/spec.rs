@@ -143,6 +143,48 @@ impl<W> FlowSpec<W> {
 }
 
 impl<W> StepSpec<W> {
+    /// A step that needs no other, leaves nothing to undo, and parks its flow after eight failures. What is
+    /// otherwise is said by the methods below, so that a flow reads as a table.
+    pub const fn new(name: &'static str, title: &'static str, api: &'static str, run: StepFn<W>) -> Self {
+        Self {
+            name,
+            title,
+            needs: &[],
+            commit: false,
+            api,
+            max_attempts: 8,
+            turn_back: false,
+            run,
+            undo: |_| Box::pin(async { Ok(()) }),
+        }
+    }
+
+    #[must_use]
+    pub const fn after(mut self, needs: &'static [&'static str]) -> Self {
+        self.needs = needs;
+        self
+    }
+
+    #[must_use]
+    pub const fn undo(mut self, undo: UndoFn<W>) -> Self {
+        self.undo = undo;
+        self
+    }
+
+    /// Once it is done, the flow cannot turn back.
+    #[must_use]
+    pub const fn commits(mut self) -> Self {
+        self.commit = true;
+        self
+    }
+
+    /// After its last failure the flow turns back instead of parking.
+    #[must_use]
+    pub const fn turns_back(mut self) -> Self {
+        self.turn_back = true;
+        self
+    }
+
     fn begin(&self) -> Step {
         Step {
             name: self.name.to_owned(),

@@ -7,7 +7,7 @@ use stackpro_domain::ClientId;
 use stackpro_flow::{FlowSpec, StepCtx, StepResult, StepSpec};
 use stackpro_store::{InstancePhase, ResourceKind, ResourceState, StackPhase};
 
-use super::{act, fleet, ledger, nothing, stacks, store_error};
+use super::{act, fleet, ledger, stacks, store_error};
 use crate::world::World;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,28 +15,17 @@ pub struct Delete {
     pub client: ClientId,
 }
 
-const fn step(
-    name: &'static str,
-    title: &'static str,
-    needs: &'static [&'static str],
-    api: &'static str,
-    run: stackpro_flow::StepFn<World>,
-) -> StepSpec<World> {
-    let undo: stackpro_flow::UndoFn<World> = act!(nothing);
-    StepSpec { name, title, needs, commit: false, api, max_attempts: 10, turn_back: false, run, undo }
-}
-
 pub static DELETE: FlowSpec<World> = FlowSpec {
     kind: "delete",
     version: 1,
     supersedes_parked: true,
     steps: &[
-        StepSpec { commit: true, ..step("record", "Remove the address", &[], "dns", act!(record)) },
-        step("stacks", "Remove the site and its files", &["record"], "agent", act!(remove_stacks)),
-        step("mail", "Remove the mail identity", &["record"], "mail", act!(mail)),
-        step("bucket", "Remove the storage", &["stacks"], "buckets", act!(bucket)),
-        step("instance", "Remove the server", &["stacks"], "compute", act!(instance)),
-        step("mark", "Deleted", &["mail", "bucket", "instance"], "store", act!(mark)),
+        StepSpec::new("record", "Remove the address", "dns", act!(record)).commits(),
+        StepSpec::new("stacks", "Remove the site and its files", "agent", act!(remove_stacks)).after(&["record"]),
+        StepSpec::new("mail", "Remove the mail identity", "mail", act!(mail)).after(&["record"]),
+        StepSpec::new("bucket", "Remove the storage", "buckets", act!(bucket)).after(&["stacks"]),
+        StepSpec::new("instance", "Remove the server", "compute", act!(instance)).after(&["stacks"]),
+        StepSpec::new("mark", "Deleted", "store", act!(mark)).after(&["mail", "bucket", "instance"]),
     ],
 };
 

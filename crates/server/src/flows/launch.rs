@@ -6,7 +6,7 @@ use stackpro_flow::{FlowSpec, StepCtx, StepResult, StepSpec, UndoResult};
 use stackpro_store::InstancePhase;
 
 use super::fleet::NewInstance;
-use super::{act, fleet, ledger, nothing, store_error};
+use super::{act, fleet, ledger, store_error};
 use crate::world::World;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -19,28 +19,8 @@ pub static LAUNCH: FlowSpec<World> = FlowSpec {
     version: 1,
     supersedes_parked: false,
     steps: &[
-        StepSpec {
-            name: "launch",
-            title: "Launch a shared server",
-            needs: &[],
-            commit: false,
-            api: "compute",
-            max_attempts: 6,
-            turn_back: false,
-            run: act!(launch),
-            undo: act!(terminate),
-        },
-        StepSpec {
-            name: "enrol",
-            title: "Wait for its agent",
-            needs: &["launch"],
-            commit: true,
-            api: "store",
-            max_attempts: 6,
-            turn_back: false,
-            run: act!(enrol),
-            undo: act!(nothing),
-        },
+        StepSpec::new("launch", "Launch a shared server", "compute", act!(launch)).undo(act!(terminate)),
+        StepSpec::new("enrol", "Wait for its agent", "store", act!(enrol)).after(&["launch"]).commits(),
     ],
 };
 

@@ -20,7 +20,7 @@ use stackpro_protocol::agent::{AbortAnswer, MoveOrder, MovePhase, MoveStatus, Wa
 use stackpro_store::{HostKind, Hosting, InstancePhase, InstanceRow, ResourceKind, StackPhase};
 
 use super::fleet::NewInstance;
-use super::{act, cloud_error, fleet, ledger, nothing, stacks, store_error};
+use super::{act, cloud_error, fleet, ledger, stacks, store_error};
 use crate::agents::Agent;
 use crate::world::World;
 
@@ -43,33 +43,28 @@ struct CutOver {
     certificate: Certificate,
 }
 
-const fn step(
-    name: &'static str,
-    title: &'static str,
-    needs: &'static [&'static str],
-    api: &'static str,
-    run: stackpro_flow::StepFn<World>,
-    undo: stackpro_flow::UndoFn<World>,
-) -> StepSpec<World> {
-    StepSpec { name, title, needs, commit: false, api, max_attempts: 8, turn_back: true, run, undo }
-}
-
 pub static MIGRATE: FlowSpec<World> = FlowSpec {
     kind: "migrate",
     version: 1,
     supersedes_parked: false,
     steps: &[
-        step("launch", "Launch your own server", &[], "compute", act!(launch), act!(terminate)),
-        step("enrol", "Wait for your server", &["launch"], "store", act!(enrol), act!(nothing)),
-        step("receive", "Prepare your server", &["enrol"], "agent", act!(receive), act!(unreceive)),
-        step("copy", "Copy your data while your site runs", &["receive"], "agent", act!(copy), act!(nothing)),
-        StepSpec {
-            commit: true,
-            ..step("cut_over", "Move your site, with proof", &["copy"], "agent", act!(cut_over), act!(abort))
-        },
-        step("record", "Point your address to your server", &["cut_over"], "dns", act!(record), act!(nothing)),
-        step("settle", "Check that it answers", &["record"], "store", act!(settle), act!(nothing)),
-        step("release", "Release the old place", &["settle"], "agent", act!(release), act!(nothing)),
+        StepSpec::new("launch", "Launch your own server", "compute", act!(launch)).undo(act!(terminate)).turns_back(),
+        StepSpec::new("enrol", "Wait for your server", "store", act!(enrol)).after(&["launch"]).turns_back(),
+        StepSpec::new("receive", "Prepare your server", "agent", act!(receive))
+            .after(&["enrol"])
+            .undo(act!(unreceive))
+            .turns_back(),
+        StepSpec::new("copy", "Copy your data while your site runs", "agent", act!(copy))
+            .after(&["receive"])
+            .turns_back(),
+        StepSpec::new("cut_over", "Move your site, with proof", "agent", act!(cut_over))
+            .after(&["copy"])
+            .undo(act!(abort))
+            .turns_back()
+            .commits(),
+        StepSpec::new("record", "Point your address to your server", "dns", act!(record)).after(&["cut_over"]),
+        StepSpec::new("settle", "Check that it answers", "store", act!(settle)).after(&["record"]),
+        StepSpec::new("release", "Release the old place", "agent", act!(release)).after(&["settle"]),
     ],
 };
 

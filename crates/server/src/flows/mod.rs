@@ -51,8 +51,3 @@ macro_rules! act {
     };
 }
 use act;
-
-/// For a step that leaves nothing to undo.
-async fn nothing<W>(_: &stackpro_flow::StepCtx<W>) -> stackpro_flow::UndoResult {
-    Ok(())
-}

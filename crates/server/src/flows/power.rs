@@ -7,7 +7,7 @@ use stackpro_flow::{FlowSpec, StepCtx, StepError, StepResult, StepSpec};
 use stackpro_protocol::agent::Wanted;
 use stackpro_store::{InstanceRow, StackPhase};
 
-use super::{act, fleet, nothing, stacks};
+use super::{act, fleet, stacks};
 use crate::world::World;
 
 /// Parameters of all three.
@@ -16,24 +16,13 @@ pub struct Power {
     pub client: ClientId,
 }
 
-const fn step(
-    name: &'static str,
-    title: &'static str,
-    needs: &'static [&'static str],
-    api: &'static str,
-    run: stackpro_flow::StepFn<World>,
-) -> StepSpec<World> {
-    let undo: stackpro_flow::UndoFn<World> = act!(nothing);
-    StepSpec { name, title, needs, commit: false, api, max_attempts: 8, turn_back: false, run, undo }
-}
-
 pub static SUSPEND: FlowSpec<World> = FlowSpec {
     kind: "suspend",
     version: 1,
     supersedes_parked: false,
     steps: &[
-        StepSpec { commit: true, ..step("stop", "Pause the site, keep the data", &[], "agent", act!(stop)) },
-        step("mark", "Suspended", &["stop"], "store", act!(mark_suspended)),
+        StepSpec::new("stop", "Pause the site, keep the data", "agent", act!(stop)).commits(),
+        StepSpec::new("mark", "Suspended", "store", act!(mark_suspended)).after(&["stop"]),
     ],
 };
 
@@ -42,9 +31,9 @@ pub static RESUME: FlowSpec<World> = FlowSpec {
     version: 1,
     supersedes_parked: false,
     steps: &[
-        StepSpec { commit: true, ..step("start", "Start the site again", &[], "agent", act!(start)) },
-        step("probe", "Check that it answers", &["start"], "probe", act!(probe)),
-        step("mark", "Ready", &["probe"], "store", act!(mark_ready)),
+        StepSpec::new("start", "Start the site again", "agent", act!(start)).commits(),
+        StepSpec::new("probe", "Check that it answers", "probe", act!(probe)).after(&["start"]),
+        StepSpec::new("mark", "Ready", "store", act!(mark_ready)).after(&["probe"]),
     ],
 };
 
@@ -53,7 +42,7 @@ pub static REFRESH: FlowSpec<World> = FlowSpec {
     kind: "refresh",
     version: 1,
     supersedes_parked: false,
-    steps: &[StepSpec { commit: true, ..step("tell", "Update the notice", &[], "agent", act!(tell)) }],
+    steps: &[StepSpec::new("tell", "Update the notice", "agent", act!(tell)).commits()],
 };
 
 /// Where the client's stack is.

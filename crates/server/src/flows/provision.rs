@@ -16,7 +16,7 @@ use stackpro_protocol::agent::Wanted as WantedState;
 use stackpro_store::{HostKind, Hosting, Resource, ResourceKind, StackPhase, Tx};
 
 use super::ledger::{self, Wanted};
-use super::{LAUNCH, Launch, act, cloud_error, fleet, nothing, stacks, store_error};
+use super::{LAUNCH, Launch, act, cloud_error, fleet, stacks, store_error};
 use crate::world::World;
 
 /// Decided at the sign-up.
@@ -63,94 +63,17 @@ pub static PROVISION: FlowSpec<World> = FlowSpec {
     version: 1,
     supersedes_parked: true,
     steps: &[
-        StepSpec {
-            name: "place",
-            title: "Find a place",
-            needs: &[],
-            commit: false,
-            api: "store",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(place),
-            undo: act!(unplace),
-        },
-        StepSpec {
-            name: "bucket",
-            title: "Create storage",
-            needs: &[],
-            commit: false,
-            api: "buckets",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(bucket),
-            undo: act!(remove_bucket),
-        },
-        StepSpec {
-            name: "mail",
-            title: "Set up mail",
-            needs: &[],
-            commit: false,
-            api: "mail",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(mail),
-            undo: act!(remove_mail),
-        },
-        StepSpec {
-            name: "server",
-            title: "Reach the server",
-            needs: &["place"],
-            commit: false,
-            api: "store",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(server),
-            undo: act!(nothing),
-        },
-        StepSpec {
-            name: "stack",
-            title: "Start your site",
-            needs: &["server"],
-            commit: false,
-            api: "agent",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(stack),
-            undo: act!(remove_stack),
-        },
-        StepSpec {
-            name: "record",
-            title: "Publish your address",
-            needs: &["server"],
-            commit: false,
-            api: "dns",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(record),
-            undo: act!(remove_record),
-        },
-        StepSpec {
-            name: "probe",
-            title: "Check that it answers",
-            needs: &["stack", "record", "bucket", "mail"],
-            commit: false,
-            api: "probe",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(probe),
-            undo: act!(nothing),
-        },
-        StepSpec {
-            name: "ready",
-            title: "Ready",
-            needs: &["probe"],
-            commit: true,
-            api: "store",
-            max_attempts: 8,
-            turn_back: false,
-            run: act!(ready),
-            undo: act!(nothing),
-        },
+        StepSpec::new("place", "Find a place", "store", act!(place)).undo(act!(unplace)),
+        StepSpec::new("bucket", "Create storage", "buckets", act!(bucket)).undo(act!(remove_bucket)),
+        StepSpec::new("mail", "Set up mail", "mail", act!(mail)).undo(act!(remove_mail)),
+        StepSpec::new("server", "Reach the server", "store", act!(server)).after(&["place"]),
+        StepSpec::new("stack", "Start your site", "agent", act!(stack)).after(&["server"]).undo(act!(remove_stack)),
+        StepSpec::new("record", "Publish your address", "dns", act!(record))
+            .after(&["server"])
+            .undo(act!(remove_record)),
+        StepSpec::new("probe", "Check that it answers", "probe", act!(probe))
+            .after(&["stack", "record", "bucket", "mail"]),
+        StepSpec::new("ready", "Ready", "store", act!(ready)).after(&["probe"]).commits(),
     ],
 };
 
