@@ -1,5 +1,6 @@
 //! Instances: keeps room for the next trials, and starts what stopped.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stackpro_cloud::InstanceState;
@@ -11,9 +12,6 @@ use tokio_util::sync::CancellationToken;
 use super::every;
 use crate::flows::{LAUNCH, Launch, new_instance};
 use crate::world::World;
-
-/// An agent that said nothing for so long is looked for.
-const SILENCE_MS: i64 = 15_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
@@ -28,7 +26,7 @@ pub enum FleetError {
 }
 
 pub async fn run(world: &World, shutdown: CancellationToken) {
-    every("fleet", Duration::from_secs(3), &world.wakes.fleet, shutdown, || round(world)).await;
+    every("fleet", Duration::from_secs(2), &world.wakes.fleet, shutdown, || round(world)).await;
 }
 
 pub async fn round(world: &World) -> Result<(), FleetError> {
@@ -68,14 +66,13 @@ fn unlaunched(instance: &InstanceRow) -> stackpro_domain::InstanceId {
     instance.id.as_str().parse().expect("a resource id is an id")
 }
 
-/// Starts every instance whose agent has fallen silent and whose cloud says that it stopped.
+/// Starts every instance of the ledger that its cloud says has stopped. One call tells of all; an edge tries
+/// a door that is closed for longer than this takes, so that a crashed agent is not noticed by visitors.
 async fn revive(world: &World, instances: &[InstanceRow]) -> Result<(), FleetError> {
-    let now = world.real_now();
+    let states: BTreeMap<_, _> = world.cloud.compute.list().await?.into_iter().map(|i| (i.id, i.state)).collect();
     for instance in instances.iter().filter(|i| i.state == InstancePhase::Ready) {
-        let silent = instance.last_report_at.is_none_or(|at| now.since(at) > SILENCE_MS);
-        let (true, Some(cloud_id)) = (silent, &instance.cloud_id) else { continue };
-        let state = world.cloud.compute.describe(cloud_id).await?.map(|i| i.state);
-        match state {
+        let Some(cloud_id) = &instance.cloud_id else { continue };
+        match states.get(cloud_id) {
             Some(InstanceState::Stopped) => {
                 tracing::warn!(instance = %cloud_id, "an instance stopped; starting it");
                 world.cloud.compute.start(cloud_id).await?;
