@@ -72,7 +72,14 @@ async fn an_agent_enrols_once_and_again_only_when_its_answer_was_lost() {
     assert_eq!(row.cloud_id.unwrap().as_str(), "i-1");
     assert_eq!(row.control.unwrap().to_string(), "127.0.0.1:4002");
 
+    // The time machine moves no agent's clock; eleven real minutes do.
     server.world.time_machine.as_ref().unwrap().advance(11 * 60_000).unwrap();
+    assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.status, StatusCode::OK);
+    let mut tx = server.world.store.begin().await.unwrap();
+    let mut row = tx.instance(&id).await.unwrap().unwrap();
+    row.enrolled_at = row.enrolled_at.map(|at| at.plus(-11 * 60_000));
+    tx.update_instance(&row).await.unwrap();
+    tx.commit().await.unwrap();
     assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.status, StatusCode::FORBIDDEN);
 }
 
