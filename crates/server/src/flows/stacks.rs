@@ -33,7 +33,7 @@ pub(super) fn spec(world: &World, client: &Client, wanted: Wanted) -> StackSpec 
         ),
         portal_key: world.secrets.portal_key(&client.id),
         notice: notice(client),
-        dashboard_url: format!("{}/app/{}", world.settings.public_url, client.id),
+        dashboard_url: world.settings.dashboard_url(&client.id),
     }
 }
 

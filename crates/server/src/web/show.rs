@@ -74,8 +74,8 @@ pub fn flow(kind: &str) -> &str {
         "suspend" => "Pause",
         "resume" => "Bring back",
         "delete" => "Delete",
-        "backup" => "Back up",
-        "restore" => "Restore",
+        "refresh" => "Update the notice",
+        "launch" => "Launch a shared server",
         other => other,
     }
 }
