@@ -108,7 +108,9 @@ fn survive_all(points: Vec<Point>) {
                     let name = point.to_string();
                     let thread = std::thread::Builder::new().name(name.clone());
                     let work = || tokio::runtime::Runtime::new().unwrap().block_on(survive(point));
-                    if thread.spawn(work).unwrap().join().is_err() {
+                    let survived = thread.spawn(work).unwrap().join().is_ok();
+                    println!("{} {name}", if survived { "survived" } else { "NOT SURVIVED" });
+                    if !survived {
                         failed.lock().unwrap().push(name);
                     }
                 }
