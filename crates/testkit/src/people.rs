@@ -137,6 +137,14 @@ impl TestApp {
         request.send().await.map_or(StatusCode::BAD_GATEWAY, |answer| answer.status())
     }
 
+    /// Makes a folder through the client's public name.
+    pub async fn make_folder(&self, site: &str, portal: &Portal, path: &str) {
+        let method = Method::from_bytes(b"MKCOL").expect("a method of WebDAV");
+        let request = self.at_host(method, site, &format!("/dav/{path}/"));
+        let answer = request.basic_auth(&portal.user, Some(&portal.password)).send().await.expect("an answer");
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+    }
+
     /// A file's content through the client's public name.
     pub async fn get_file(&self, site: &str, portal: &Portal, path: &str) -> (StatusCode, Vec<u8>) {
         let request = self.at_host(Method::GET, site, &format!("/dav/{path}"));

@@ -119,6 +119,9 @@ async fn filled(files: u64, bytes: u64) -> (Arc<Site>, Person) {
     let portal = browser.portal(&person.client).await;
     let site = Arc::new(Site { app, url, portal, acknowledged: Mutex::default(), failed: AtomicU64::new(0) });
     let length = (bytes / files) as usize;
+    for folder in (0..files.div_ceil(500)).map(|n| format!("{n:03}")).chain(["load".to_owned()]) {
+        site.app.make_folder(&site.url, &site.portal, &format!("files/{folder}")).await;
+    }
     let writes = (0..files).map(|number| {
         let site = Arc::clone(&site);
         async move { site.put(format!("files/{:03}/{number}.bin", number / 500), number, length).await }
