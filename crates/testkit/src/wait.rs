@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 /// Asks again and again until there is an answer; panics when `within` is over.
 pub async fn eventually<T>(what: &str, within: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + within;
+    // Soon at first, then less often: what is asked may be a whole process.
+    let mut pause = Duration::from_millis(10);
     loop {
         if let Some(answer) = ask().await {
             return answer;
         }
         assert!(Instant::now() < deadline, "not within {within:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_millis(300));
     }
 }

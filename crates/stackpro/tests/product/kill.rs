@@ -340,6 +340,6 @@ async fn nothing_under_way(app: &TestApp) {
         }
         let parked = busy.iter().find(|flow| flow["state"] == "parked");
         assert!(parked.is_none() && std::time::Instant::now() < deadline, "{busy:#?}\n{}", app.log_tail());
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
