@@ -50,7 +50,14 @@ impl LocalCloud {
     /// Free, or held by a name server for our zone, which then is ours.
     fn check_dns(&self, port: u16) -> io::Result<String> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let bound = UdpSocket::bind(address).and_then(|udp| TcpListener::bind(udp.local_addr()?));
+        let bind = || UdpSocket::bind(address).and_then(|udp| TcpListener::bind(udp.local_addr()?));
+        // When any port will do, one that UDP got may be taken for TCP: then another is tried.
+        let mut bound = bind();
+        for _ in 0..if port == 0 { 10 } else { 0 } {
+            if bound.is_err() {
+                bound = bind();
+            }
+        }
         match bound {
             Ok(_) => Ok(format!("{address} is free")),
             Err(_) if answers_for(&self.records.zone, address).unwrap_or(false) => {
