@@ -13,8 +13,8 @@ use stackpro_testkit::{PASSWORD, Person, TestApp};
 
 use crate::{line, ms, percentile, product, quick, rounded};
 
-/// Accounts that log in; each is limited to a few log-ins in ten minutes.
-const ACCOUNTS: usize = 100;
+/// Log-ins that an account is allowed in ten minutes, less two for what is uncertain.
+const EACH: f64 = 8.0;
 /// Log-ins that wait at once: enough to keep the hashing threads busy, fewer than the queue takes.
 const AT_ONCE: usize = 16;
 /// More than the queue takes.
@@ -30,8 +30,9 @@ pub(crate) async fn measure() -> Value {
     let trusted = r#"["127.0.0.1"]"#;
     let app = product().env("STACKPRO_TRUSTED_PROXIES", trusted).env("STACKPRO_WARM_PLACES", 0).start().await;
     let app = Arc::new(app);
-    let people = accounts(&app).await;
     let before = hash_rate().await;
+    let wanted = before * 1.5 * run_time().as_secs_f64() + BURST as f64;
+    let people = accounts(&app, (wanted / EACH).ceil() as usize).await;
     let (rate, probes) = log_ins(&app, &people).await;
     let possible = hash_rate().await.max(before);
     let (refused, others) = burst(&app, &people).await;
@@ -46,8 +47,7 @@ pub(crate) async fn measure() -> Value {
     line("logins", pass, figures)
 }
 
-async fn accounts(app: &Arc<TestApp>) -> Vec<Person> {
-    let count = if quick() { 10 } else { ACCOUNTS };
+async fn accounts(app: &Arc<TestApp>, count: usize) -> Vec<Person> {
     let sign_ups = (0..count).map(|number| {
         let app = Arc::clone(app);
         async move { app.sign_up(&format!("Company {number}")).await }

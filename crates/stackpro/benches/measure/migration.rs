@@ -75,6 +75,8 @@ struct Site {
     portal: Portal,
     acknowledged: Acknowledged,
     failed: AtomicU64,
+    /// Dropped after the app, which reads its plans until the end.
+    _plans: tempfile::TempDir,
 }
 
 async fn move_with(files: u64, bytes: u64) -> Moved {
@@ -117,7 +119,8 @@ async fn filled(files: u64, bytes: u64) -> (Arc<Site>, Person) {
     let browser = app.browser();
     browser.log_in(&person.email, PASSWORD).await;
     let portal = browser.portal(&person.client).await;
-    let site = Arc::new(Site { app, url, portal, acknowledged: Mutex::default(), failed: AtomicU64::new(0) });
+    let (acknowledged, failed) = (Mutex::default(), AtomicU64::new(0));
+    let site = Arc::new(Site { app, url, portal, acknowledged, failed, _plans: folder });
     let length = (bytes / files) as usize;
     for folder in (0..files.div_ceil(500)).map(|n| format!("{n:03}")).chain(["load".to_owned()]) {
         site.app.make_folder(&site.url, &site.portal, &format!("files/{folder}")).await;
@@ -129,8 +132,6 @@ async fn filled(files: u64, bytes: u64) -> (Arc<Site>, Person) {
     let acknowledged =
         futures::stream::iter(writes).buffer_unordered(ABREAST).filter(|ok| std::future::ready(*ok)).count().await;
     assert_eq!(acknowledged as u64, files, "the client's data was not stored");
-    // The plans are read once, at the start.
-    drop(folder);
     (site, person)
 }
 
