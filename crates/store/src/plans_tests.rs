@@ -44,6 +44,7 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("mails_next_at", q(mails::QUEUED).bind(at).bind(10_i64)),
         ("mails_client", q(mails::EMAILS_SINCE).bind("c").bind(at)),
         ("till_events_next_at", q(till::DUE).bind(at).bind(10_i64)),
+        ("till_events_parked", q(till::PARKED).bind(10_i64)),
         ("sessions_refresh_hash", q(members::SESSION_BY_HASH).bind("h")),
         ("members_client", q(members::MEMBER_COUNT).bind("c")),
         ("", q(instances::USAGE).bind("c")),

@@ -31,6 +31,8 @@ impl Record for New {
 }
 
 pub(crate) const DUE: &str = "SELECT * FROM till_events WHERE next_at <= $1 ORDER BY next_at, id LIMIT $2";
+pub(crate) const PARKED: &str = "SELECT * FROM till_events WHERE state = 'parked' ORDER BY received_at, id LIMIT $1";
+const PARKED_COUNT: &str = "SELECT count(*) AS n FROM till_events WHERE state = 'parked'";
 /// How many events one statement inserts at most: far below any limit on arguments.
 const CHUNK: usize = 500;
 
@@ -38,6 +40,16 @@ impl Store {
     /// Events to handle now, the longest due first. `now_ms`: milliseconds of the business's clock.
     pub async fn till_events_due(&self, now_ms: i64, limit: u32) -> Result<Vec<TillEvent>> {
         q(DUE).bind(now_ms).bind(limit).all(&mut self.read().await?).await
+    }
+
+    /// Events that wait for a person, the oldest first.
+    pub async fn till_events_parked(&self, limit: u32) -> Result<Vec<TillEvent>> {
+        q(PARKED).bind(limit).all(&mut self.read().await?).await
+    }
+
+    /// How many events wait for a person.
+    pub async fn till_events_needing_attention(&self) -> Result<u64> {
+        Ok(q(PARKED_COUNT).number(&mut self.read().await?).await?.unsigned_abs())
     }
 
     pub async fn till_event(&self, id: &str) -> Result<Option<TillEvent>> {
@@ -80,6 +92,15 @@ impl Tx {
         }
         self.committed.till_event |= fresh.contains(&true);
         Ok(fresh)
+    }
+
+    /// Sets a parked one to be handled again now, with all its attempts before it. False: it is not parked.
+    pub async fn retry_till_event(&mut self, id: &str, now: Time) -> Result<bool> {
+        let sql = "UPDATE till_events SET state = 'received', attempts = 0, next_at = $2, handled_at = NULL \
+            WHERE id = $1 AND state = 'parked'";
+        let changed = q(sql).bind(id).bind(now).run(&mut self.conn).await? == 1;
+        self.committed.till_event |= changed;
+        Ok(changed)
     }
 
     /// How handling it ended. `Received` with an error: to be tried again at `next_at`.

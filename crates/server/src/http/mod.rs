@@ -29,7 +29,7 @@ use utoipa_axum::routes;
 pub use accounts::{contact, home_of, log_in, sign_up};
 pub use checkout::begin_checkout;
 pub use clients::{deployment, row};
-pub use operator::{Order, order, set_going};
+pub use operator::{Order, order, retry_event, set_going};
 
 use crate::auth::token::Tokens;
 use crate::cache::Cache;

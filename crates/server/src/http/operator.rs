@@ -175,6 +175,18 @@ pub async fn set_going(app: &App, operator: &Member, flow: &FlowId, back: bool) 
     Ok(tx.commit().await?)
 }
 
+/// Sets a parked event of the till to be handled again.
+pub async fn retry_event(app: &App, operator: &Member, event: &str) -> Result<()> {
+    let world = &app.world;
+    world.store.till_event(event).await?.ok_or(Error::NotFound)?;
+    let mut tx = world.store.begin().await?;
+    if !tx.retry_till_event(event, world.now()).await? {
+        return Err(Error::NotNow("This event is not parked.".into()));
+    }
+    tx.audit(&audit(app, operator, "retry event", None, event)).await?;
+    Ok(tx.commit().await?)
+}
+
 fn audit(app: &App, operator: &Member, action: &str, client: Option<&ClientId>, detail: &str) -> AuditRow {
     AuditRow {
         at: app.world.now(),

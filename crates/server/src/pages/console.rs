@@ -39,11 +39,13 @@ impl FromRequestParts<App> for Console {
         let Operator(operator) = Operator::from_request_parts(parts, app).await?;
         let query = Query::<HashMap<String, String>>::from_request_parts(parts, app).await.unwrap_or_default();
         let world = &app.world;
+        let (flows, events) =
+            (world.store.flows_needing_attention().await?, world.store.till_events_needing_attention().await?);
         let frame = ConsoleFrame {
             csrf: world.secrets.csrf_token(&claims.session),
             operator: format!("{} {}", operator.first_name, operator.last_name),
             local: world.time_machine.is_some(),
-            attention: world.store.flows_needing_attention().await?,
+            attention: flows + events,
             now: world.now(),
             flash: flash(query.0.get("said")),
         };
@@ -65,6 +67,7 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
         revenue_month: revenue(&app).await?,
         cost_month: None,
         attention,
+        events: store.till_events_needing_attention().await?,
         leaks: (drift.ownerless.len() + drift.missing.len()) as u64,
         instances: instance_rows(&app).await?,
         newest: newest.rows.iter().map(client_row).collect(),

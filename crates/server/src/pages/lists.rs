@@ -2,22 +2,24 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::time::MINUTE;
 use stackpro_flow::{FlowState, StepState};
 use stackpro_protocol::api::NextDate;
 use stackpro_store::{
-    ClientFilter, ClientSummary, HostKind, OutMail, Page, Resource, ResourceFilter, StackPhase, StoreError, Timeline,
+    ClientFilter, ClientSummary, HostKind, OutMail, Page, Resource, ResourceFilter, StackPhase, StoreError, TillEvent,
+    Timeline,
 };
 
 use super::console::Console;
-use super::form::page;
-use crate::http::App;
+use super::form::{Posted, go, page};
+use crate::http::{self, App};
 use crate::problem::Result;
 use crate::web::console::{
-    ClientRow, Clients, ContactRow, Contacts, FlowRow, Flows, InstanceRow, Instances, MailRow, ResourceRow, Resources,
+    ClientRow, Clients, ContactRow, Contacts, EventRow, FlowRow, Flows, InstanceRow, Instances, MailRow, ResourceRow,
+    Resources,
 };
 
 const PAGE: u32 = 50;
@@ -169,7 +171,22 @@ pub(super) async fn show_flows(State(app): State<App>, console: Console, query: 
         rows.extend(store.timeline(&flow.id).await?.as_ref().map(flow_row));
     }
     let state = state.map(|state| state.as_str().to_owned()).unwrap_or_default();
-    page(&Flows { frame: console.frame, rows, state, page: at, pages })
+    let events = store.till_events_parked(PAGE).await?.into_iter().map(event_row).collect();
+    page(&Flows { frame: console.frame, rows, events, state, page: at, pages })
+}
+
+fn event_row(event: TillEvent) -> EventRow {
+    EventRow { id: event.id, kind: event.kind, cause: event.error, received_at: event.received_at }
+}
+
+pub(super) async fn retry_event(
+    State(app): State<App>,
+    console: Console,
+    Path(event): Path<String>,
+    _: Posted,
+) -> Result<Response> {
+    http::retry_event(&app, &console.operator, &event).await?;
+    Ok(go("/console/flows?said=going"))
 }
 
 pub(super) fn flow_row(timeline: &Timeline) -> FlowRow {

@@ -65,6 +65,7 @@ fn console() -> Router<App> {
         .route("/flows", get(lists::show_flows))
         .route("/flows/{flow_id}", get(console::show_flow))
         .route("/flows/{flow_id}/{order}", post(console::order_flow))
+        .route("/events/{event_id}/retry", post(lists::retry_event))
         .route("/contacts", get(lists::show_contacts))
         .route("/mailbox", get(local::show_mailbox))
         .route("/mailbox/{key}", get(local::show_mail))

@@ -70,6 +70,16 @@ pub struct FlowRow {
     pub finished_at: Option<Time>,
 }
 
+/// An event of the till that could not be handled.
+#[derive(Clone, Debug)]
+pub struct EventRow {
+    pub id: String,
+    /// As the till names it: `invoice.paid`, …
+    pub kind: String,
+    pub cause: Option<String>,
+    pub received_at: Time,
+}
+
 /// A row of the ledger.
 #[derive(Clone, Debug)]
 pub struct ResourceRow {
@@ -121,6 +131,8 @@ pub struct Overview {
     pub cost_month: Option<Cents>,
     /// Parked flows, the oldest first.
     pub attention: Vec<FlowRow>,
+    /// How many events of the till are parked.
+    pub events: u64,
     pub leaks: u64,
     pub instances: Vec<InstanceRow>,
     pub newest: Vec<ClientRow>,
@@ -215,6 +227,8 @@ pub struct Resources {
 pub struct Flows {
     pub frame: ConsoleFrame,
     pub rows: Vec<FlowRow>,
+    /// Parked events of the till, the oldest first.
+    pub events: Vec<EventRow>,
     /// Empty is any.
     pub state: String,
     pub page: u32,

@@ -41,7 +41,7 @@ pub struct ConsoleFrame {
     pub operator: String,
     /// Whether this is the local cloud, which has a mailbox and a time machine.
     pub local: bool,
-    /// Flows that are parked and wait for a person.
+    /// Flows and events of the till that are parked and wait for a person.
     pub attention: u64,
     pub now: Time,
     /// What just happened, said once.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use stackpro_server::auth::hash_token;
-use stackpro_store::Purpose;
+use stackpro_store::{Purpose, TillEvent, TillEventState};
 
 use crate::common::{Answer, PASSWORD, Server};
 
@@ -358,4 +358,42 @@ async fn the_console_shows_everything_and_moves_time() {
     let client = server.world.store.client(&id.parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(client.life.state.as_str(), "deleted");
     assert_eq!(server.world.store.audit(None, 10).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_parked_event_is_shown_and_tried_again() {
+    let server = Server::start().await;
+    let olga = operator(&server).await;
+    let (store, now) = (&server.world.store, server.world.now());
+    let event = TillEvent {
+        id: "evt_odd".into(),
+        kind: "invoice.paid".into(),
+        payload: "{}".into(),
+        state: TillEventState::Received,
+        attempts: 15,
+        error: None,
+        received_at: now,
+        handled_at: None,
+    };
+    let mut tx = store.begin().await.unwrap();
+    tx.insert_till_event(&event).await.unwrap();
+    tx.till_event_handled("evt_odd", TillEventState::Parked, now, Some("the till <refused>"), None).await.unwrap();
+    tx.commit().await.unwrap();
+
+    assert!(olga.get("/console").await.text.contains("<strong>1 event</strong> of the till"));
+    let page = olga.get("/console/flows").await.text;
+    assert!(page.contains("evt_odd") && page.contains("invoice.paid"), "{page}");
+    assert!(page.contains("the till") && !page.contains("<refused>"), "{page}");
+    let csrf = olga.csrf("/console/flows").await;
+    let retry = "/console/events/evt_odd/retry";
+    assert_eq!(olga.post(retry, &[]).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(store.till_events_needing_attention().await.unwrap(), 1);
+    assert_eq!(olga.post(retry, &[("csrf", &csrf)]).await.location(), "/console/flows?said=going");
+    assert_eq!(olga.post(retry, &[("csrf", &csrf)]).await.status, StatusCode::CONFLICT);
+    assert_eq!(olga.post("/console/events/none/retry", &[("csrf", &csrf)]).await.status, StatusCode::NOT_FOUND);
+    let event = &store.till_events_due(server.world.now().ms(), 10).await.unwrap()[0];
+    assert_eq!((event.id.as_str(), event.attempts), ("evt_odd", 0));
+    assert_eq!(store.audit(None, 10).await.unwrap().len(), 1);
+    assert!(!olga.get("/console/flows").await.text.contains("evt_odd"));
+    assert!(!olga.get("/console").await.text.contains("of the till"));
 }

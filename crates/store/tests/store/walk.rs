@@ -393,6 +393,13 @@ async fn till_events(place: Place) {
     assert_eq!(due(NOW.plus(50).ms()).await, ["e2"]);
     let parked = store.till_event("e3").await.unwrap().unwrap();
     assert_eq!((parked.state, parked.attempts, parked.handled_at), (TillEventState::Parked, 1, Some(NOW)));
+    assert_eq!(store.till_events_parked(10).await.unwrap(), [parked]);
+    assert_eq!(store.till_events_needing_attention().await.unwrap(), 1);
+    let mut tx = store.begin().await.unwrap();
+    assert!(!tx.retry_till_event("e1", NOW).await.unwrap(), "what is handled stays handled");
+    assert!(tx.retry_till_event("e3", NOW).await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!((store.till_events_needing_attention().await.unwrap(), due(NOW.ms()).await), (0, vec!["e3".to_owned()]));
 
     let many: Vec<_> = (0..1200).map(|n| till_event(&format!("many-{n}"))).collect();
     let mut tx = store.begin().await.unwrap();

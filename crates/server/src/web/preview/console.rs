@@ -89,6 +89,7 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
         revenue_month: Cents(if busy { 41_236_950 } else { 0 }),
         cost_month: busy.then_some(Cents(1_546_512)),
         attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
+        events: u64::from(busy),
         leaks: u64::from(busy),
         instances: if busy {
             vec![
@@ -195,7 +196,13 @@ fn resources(words: &Words) -> console::Resources {
 
 fn flows(words: &Words) -> console::Flows {
     let rows = vec![words.flow("migrate", "parked"), words.flow("provision", "done"), words.flow("suspend", "running")];
-    console::Flows { frame: words.console_frame(), rows, state: words.text(), page: 1, pages: 1 }
+    let event = console::EventRow {
+        id: words.text(),
+        kind: words.text(),
+        cause: Some(words.text()),
+        received_at: NOW.plus(-3 * DAY),
+    };
+    console::Flows { frame: words.console_frame(), rows, events: vec![event], state: words.text(), page: 1, pages: 1 }
 }
 
 fn mailbox(words: &Words) -> console::Mailbox {
