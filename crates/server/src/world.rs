@@ -92,6 +92,8 @@ pub trait TimeMachine: Send + Sync {
     fn now(&self) -> Time;
     /// How far the business's clock is ahead of real time, in milliseconds.
     fn offset(&self) -> i64;
+    /// When the local cloud itself does something next, such as a renewal; `None` when nothing waits.
+    fn next_due(&self) -> Option<Time>;
     /// Moves the clock forward by so many milliseconds, for good. The error is for people.
     fn advance(&self, ms: i64) -> Result<Time, String>;
 }

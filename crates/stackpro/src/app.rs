@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use async_trait::async_trait;
 use secrecy::ExposeSecret;
+use stackpro_cloud::local::stripe::Stripe;
 use stackpro_cloud::local::{LocalClock, LocalCloud, LocalSettings};
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::{Clock, Time};
@@ -43,6 +44,8 @@ pub(crate) struct App {
     pub world: Arc<World>,
     pub cloud: LocalCloud,
     pub clock: Arc<LocalClock>,
+    /// The simulated Stripe, once this process runs it.
+    pub stripe: Arc<OnceLock<Stripe>>,
 }
 
 /// Where this process is reached, known once it listens; the configured address otherwise.
@@ -77,6 +80,8 @@ impl App {
         let store = Store::open(&config.database_url(), options).await;
         let store = store.map_err(|e| Fatal::new("opening the database", e))?;
         let secrets = Secrets::new(master_key(&config)?);
+        let stripe = Arc::new(OnceLock::new());
+        let time = LocalTime { clock: Arc::clone(&clock), stripe: Arc::clone(&stripe) };
         let world = World {
             agents: Agents::new(secrets.clone()).map_err(|e| Fatal::new("preparing to call agents", e))?,
             till: till(&config, reached, &secrets)?,
@@ -90,14 +95,14 @@ impl App {
             runner: OnceLock::new(),
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
-            time_machine: Some(Arc::new(LocalTime(Arc::clone(&clock)))),
+            time_machine: Some(Arc::new(time)),
             mailbox: Some(Arc::new(LocalMailbox(cloud.clone()))),
             cloud: cloud.cloud(),
             store,
             settings,
             secrets,
         };
-        Ok(Self { config, world: Arc::new(world), cloud, clock })
+        Ok(Self { config, world: Arc::new(world), cloud, clock, stripe })
     }
 }
 
@@ -195,19 +200,26 @@ fn till(config: &Config, reached: &Reached, secrets: &Secrets) -> Result<Till> {
     Till::new(till).map_err(|e| Fatal::new("preparing the till", e))
 }
 
-struct LocalTime(Arc<LocalClock>);
+struct LocalTime {
+    clock: Arc<LocalClock>,
+    stripe: Arc<OnceLock<Stripe>>,
+}
 
 impl TimeMachine for LocalTime {
     fn now(&self) -> Time {
-        self.0.now()
+        self.clock.now()
     }
 
     fn offset(&self) -> i64 {
-        self.0.offset()
+        self.clock.offset()
+    }
+
+    fn next_due(&self) -> Option<Time> {
+        self.stripe.get()?.next_due(self.clock.now())
     }
 
     fn advance(&self, ms: i64) -> std::result::Result<Time, String> {
-        self.0.advance(ms).map_err(|error| error.to_string())
+        self.clock.advance(ms).map_err(|error| error.to_string())
     }
 }
 

@@ -63,6 +63,7 @@ impl SimulatedStripe {
         let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
         let stripe = Stripe::open(&stripe_folder(&app.config), settings, clock)
             .map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
+        app.stripe.get_or_init(|| stripe.clone());
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let _lock = lock;

@@ -88,7 +88,11 @@ pub(super) async fn move_time(State(app): State<App>, console: Console, form: Po
         "hour" => Some(HOUR),
         "day" => Some(DAY),
         "week" => Some(7 * DAY),
-        "next" => world.store.next_date_after(now).await?.map(|at| at.since(now).max(0)),
+        "next" => {
+            let clients = world.store.next_date_after(now).await?;
+            let cloud = machine.next_due().filter(|at| *at > now);
+            clients.into_iter().chain(cloud).min().map(|at| at.since(now).max(0))
+        }
         _ => None,
     };
     let moved = match ms {

@@ -45,7 +45,7 @@ impl Answer {
     }
 }
 
-struct Machine(Arc<stackpro_cloud::local::LocalClock>);
+struct Machine(Arc<stackpro_cloud::local::LocalClock>, Stripe);
 
 impl TimeMachine for Machine {
     fn now(&self) -> Time {
@@ -53,6 +53,9 @@ impl TimeMachine for Machine {
     }
     fn offset(&self) -> i64 {
         self.0.offset()
+    }
+    fn next_due(&self) -> Option<Time> {
+        self.1.next_due(self.0.now())
     }
     fn advance(&self, ms: i64) -> Result<Time, String> {
         self.0.advance(ms).map_err(|error| error.to_string())
@@ -82,7 +85,7 @@ impl Server {
             faults: WebhookFaults::default(),
         };
         let stripe = Stripe::open(&folder.path().join("stripe"), stripe_settings, clock.clone()).unwrap();
-        let stop = shutdown.clone();
+        let (stop, machine) = (shutdown.clone(), Machine(clock.clone(), stripe.clone()));
         tokio::spawn(async move { stripe.run(listener, stop).await });
         let url = format!("sqlite:{}", folder.path().join("stackpro.db").display());
         let store = Store::open(&url, Options::new(clock.clone())).await.unwrap();
@@ -109,7 +112,7 @@ impl Server {
             runner: OnceLock::new(),
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
-            time_machine: Some(Arc::new(Machine(clock))),
+            time_machine: Some(Arc::new(machine)),
             mailbox: None,
         });
         let hooked = Arc::downgrade(&world);

@@ -9,6 +9,7 @@ use stackpro_server::auth::hash_token;
 use stackpro_store::{Purpose, TillEvent, TillEventState};
 
 use crate::common::{Answer, PASSWORD, Server};
+use crate::till::{buy, hint};
 
 const ORIGIN: &str = "http://127.0.0.1:8080";
 
@@ -396,4 +397,20 @@ async fn a_parked_event_is_shown_and_tried_again() {
     assert_eq!(store.audit(None, 10).await.unwrap().len(), 1);
     assert!(!olga.get("/console/flows").await.text.contains("evt_odd"));
     assert!(!olga.get("/console").await.text.contains("of the till"));
+}
+
+#[tokio::test]
+async fn the_next_event_may_be_a_renewal() {
+    let server = Server::start().await;
+    let olga = operator(&server).await;
+    let id = buy(&server, "4242424242424242").await.parse().unwrap();
+    let customer = server.world.store.client(&id).await.unwrap().unwrap().customer_id.unwrap();
+    hint(&server, "evt_1", "invoice.paid", &customer).await;
+    let paid_until = server.world.store.client(&id).await.unwrap().unwrap().life.paid_until.unwrap();
+    assert_eq!(server.world.store.next_date_after(server.world.now()).await.unwrap(), None, "the till alone knows");
+    let csrf = olga.csrf("/console/time").await;
+    let moved = olga.post("/console/time", &[("csrf", &csrf), ("advance", "next")]).await;
+    assert_eq!(moved.status, StatusCode::SEE_OTHER, "{}", moved.text);
+    let past = server.world.now().since(paid_until);
+    assert!((0..60_000).contains(&past), "to the renewal: {past}");
 }

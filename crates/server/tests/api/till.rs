@@ -55,7 +55,7 @@ async fn without_a_database_a_webhook_is_to_be_sent_again() {
 }
 
 /// Signs up, goes to the till and pays there as a browser would; returns the client's id.
-async fn buy(server: &Server, card: &str) -> String {
+pub(crate) async fn buy(server: &Server, card: &str) -> String {
     let made = server.sign_up("Acme Law").await;
     let token = made["token"].as_str().unwrap();
     let body = json!({"planId": "business", "interval": "year"});
@@ -75,7 +75,7 @@ async fn client(server: &Server, id: &str) -> stackpro_store::Client {
 }
 
 /// A webhook that says no more than whose it is.
-async fn hint(server: &Server, id: &str, kind: &str, customer: &str) {
+pub(crate) async fn hint(server: &Server, id: &str, kind: &str, customer: &str) {
     let body = json!({"id": id, "type": kind, "data": {"object": {"customer": customer}}}).to_string();
     assert_eq!(deliver(server, &body, &signed(server, &body)).await.status, StatusCode::OK);
     till_events::round(&server.world).await.unwrap();
