@@ -1,11 +1,14 @@
 //! Where the ledger and the cloud differ: compared as plain values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
-use stackpro_domain::Time;
+use stackpro_domain::{ResourceId, Time};
 use stackpro_store::{Resource, ResourceState};
+
+/// So many missing ones are kept by name: when more are, something greater is wrong than any of them.
+const NAMED: usize = 1_000;
 
 /// Something that exists in the cloud under our tag.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -22,43 +25,67 @@ pub struct Found {
 pub struct Drift {
     /// In the cloud, without a row that says that it may exist; and since when that is known.
     pub ownerless: BTreeMap<Found, Time>,
-    /// Rows whose resource is not in the cloud.
-    pub missing: Vec<String>,
+    /// Rows whose resource is not in the cloud: the first thousand.
+    pub missing: BTreeSet<ResourceId>,
+    /// How many there are in all.
+    pub missing_count: u64,
+}
+
+impl Drift {
+    /// How many things are not as the ledger says.
+    pub fn count(&self) -> u64 {
+        self.ownerless.len() as u64 + self.missing_count
+    }
 }
 
 /// What the last round saw.
 #[derive(Default)]
-pub struct LastDrift(Mutex<Drift>);
+pub struct LastDrift(Mutex<Arc<Drift>>);
 
 impl LastDrift {
-    pub fn get(&self) -> Drift {
+    pub fn get(&self) -> Arc<Drift> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn set(&self, drift: Drift) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = drift;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(drift);
     }
 }
 
-/// Compares the ledger's live rows with what was found. What is ownerless keeps the time of when it was first
-/// seen `before`.
-pub fn compare(rows: &[Resource], found: BTreeSet<Found>, before: &Drift, now: Time) -> Drift {
-    let owned: BTreeSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-    let seen: BTreeSet<String> = found.iter().map(|f| f.resource_id.clone()).collect();
-    let missing = rows
-        .iter()
-        .filter(|row| row.state == ResourceState::Created && !seen.contains(row.id.as_str()))
-        .map(|row| format!("{} {}", row.kind.as_str(), row.cloud_id.as_deref().unwrap_or(&row.name)))
-        .collect();
-    let ownerless = found
-        .into_iter()
-        .filter(|f| !owned.contains(f.resource_id.as_str()))
-        .map(|f| {
-            let since = before.ownerless.get(&f).copied().unwrap_or(now);
-            (f, since)
-        })
-        .collect();
-    Drift { ownerless, missing }
+/// Compares the ledger's live rows, one by one in any order, with what was found: there are many, and none
+/// is kept.
+pub struct Comparison {
+    unseen: BTreeMap<String, Vec<Found>>,
+    drift: Drift,
+}
+
+impl Comparison {
+    pub fn with(found: impl IntoIterator<Item = Found>) -> Self {
+        let mut unseen: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+        for found in found {
+            unseen.entry(found.resource_id.clone()).or_default().push(found);
+        }
+        Self { unseen, drift: Drift::default() }
+    }
+
+    pub fn see(&mut self, row: &Resource) {
+        let is_there = self.unseen.remove(row.id.as_str()).is_some();
+        if !is_there && row.state == ResourceState::Created {
+            self.drift.missing_count += 1;
+            if self.drift.missing.len() < NAMED {
+                self.drift.missing.insert(row.id.clone());
+            }
+        }
+    }
+
+    /// What no row claimed is ownerless, and keeps the time of when it was first seen `before`.
+    pub fn end(mut self, before: &Drift, now: Time) -> Drift {
+        for found in self.unseen.into_values().flatten() {
+            let since = before.ownerless.get(&found).copied().unwrap_or(now);
+            self.drift.ownerless.insert(found, since);
+        }
+        self.drift
+    }
 }
 
 #[cfg(test)]
@@ -88,11 +115,19 @@ mod tests {
     fn what_nobody_owns_and_what_is_missing_are_told_apart_from_what_is_on_its_way() {
         let rows =
             [row("a", ResourceState::Created), row("b", ResourceState::Created), row("c", ResourceState::Intended)];
-        let first = compare(&rows, [found("a"), found("x")].into(), &Drift::default(), Time(5));
-        assert_eq!(first.missing, ["bucket bucket-b"]);
+        let compare = |before: &Drift, now| {
+            let mut comparison = Comparison::with([found("a"), found("x")]);
+            for row in &rows {
+                comparison.see(row);
+            }
+            comparison.end(before, now)
+        };
+        let first = compare(&Drift::default(), Time(5));
+        assert_eq!(first.missing, ["b".parse().unwrap()].into());
         assert_eq!(first.ownerless, [(found("x"), Time(5))].into());
+        assert_eq!(first.count(), 2);
         // The delay counts from when it was first seen.
-        let second = compare(&rows, [found("a"), found("x")].into(), &first, Time(9));
+        let second = compare(&first, Time(9));
         assert_eq!(second.ownerless[&found("x")], Time(5));
     }
 }

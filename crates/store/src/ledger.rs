@@ -46,10 +46,11 @@ impl Store {
         Ok(page(rows, limit, |row: &Resource| (row.created_at, row.id.as_str())))
     }
 
-    /// All that may exist in a cloud, the oldest first: what the sweeper compares with the cloud's own list.
-    pub async fn live_resources(&self) -> Result<Vec<Resource>> {
-        let sql = "SELECT * FROM resources WHERE deleted_at IS NULL ORDER BY created_at, id";
-        q(sql).all(&mut self.read().await?).await
+    /// What may exist in a cloud, by id, those after `after`: what the sweeper compares with the cloud's own list.
+    pub async fn live_resources(&self, after: Option<&ResourceId>, limit: u32) -> Result<Vec<Resource>> {
+        let sql = "SELECT * FROM resources WHERE deleted_at IS NULL AND id > $1 ORDER BY id LIMIT $2";
+        let after = after.map_or("", ResourceId::as_str);
+        q(sql).bind(after).bind(i64::from(limit)).all(&mut self.read().await?).await
     }
 
     /// Those of one client, deleted ones too: the receipts. The oldest first.

@@ -68,7 +68,7 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
         cost_month: None,
         attention,
         events: store.till_events_needing_attention().await?,
-        leaks: (drift.ownerless.len() + drift.missing.len()) as u64,
+        leaks: drift.count(),
         instances: instance_rows(&app).await?,
         newest: newest.rows.iter().map(client_row).collect(),
         frame: console.frame,

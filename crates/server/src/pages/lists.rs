@@ -136,7 +136,7 @@ pub(super) async fn show_resources(State(app): State<App>, console: Console, que
     page(&Resources {
         frame: console.frame,
         rows: rows.iter().map(|row| resource_row(&app, row)).collect(),
-        leaks: (drift.ownerless.len() + drift.missing.len()) as u64,
+        leaks: drift.count(),
         page: at,
         pages,
     })
@@ -144,8 +144,8 @@ pub(super) async fn show_resources(State(app): State<App>, console: Console, que
 
 pub(super) fn resource_row(app: &App, row: &Resource) -> ResourceRow {
     let drift = app.world.drift.get();
-    let leaked = drift.missing.iter().any(|id| id == row.id.as_str())
-        || drift.ownerless.keys().any(|found| found.resource_id == row.id.as_str());
+    let leaked =
+        drift.missing.contains(&row.id) || drift.ownerless.keys().any(|found| found.resource_id == row.id.as_str());
     ResourceRow {
         id: row.id.clone(),
         kind: row.kind.as_str().to_owned(),

@@ -5,15 +5,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use stackpro_cloud::{Cloud, InstanceState};
+use stackpro_domain::Time;
 use stackpro_store::{ResourceKind, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::every;
-use crate::drift::{Found, compare};
+use crate::drift::{Comparison, Drift, Found};
 use crate::world::World;
 
 /// So long an ownerless resource may stay: longer than any launch whose row might come late.
 const DELAY_MS: i64 = 10 * 60 * 1000;
+/// Rows of the ledger that are in memory at once.
+const PAGE: u32 = 500;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
@@ -28,12 +31,8 @@ pub async fn run(world: &World, shutdown: CancellationToken) {
 }
 
 pub async fn round(world: &World) -> Result<(), SweepError> {
-    // The cloud first: what is made in between has its row already, and is not taken for ownerless.
-    let found = inventory(&world.cloud).await?;
-    let rows = world.store.live_resources().await?;
-    let before = world.drift.get();
     let now = world.real_now();
-    let mut drift = compare(&rows, found, &before, now);
+    let mut drift = drift(world, &world.drift.get(), now).await?;
     for (found, since) in drift.ownerless.clone() {
         if now.since(since) >= DELAY_MS {
             tracing::warn!(kind = found.kind, name = found.name, "removing a resource that nobody owns");
@@ -45,8 +44,25 @@ pub async fn round(world: &World) -> Result<(), SweepError> {
     Ok(())
 }
 
+/// Where the ledger and the cloud differ now; `before` is what the last look saw.
+pub async fn drift(world: &World, before: &Drift, now: Time) -> Result<Drift, SweepError> {
+    // The cloud first: what is made in between has its row already, and is not taken for ownerless.
+    let mut comparison = Comparison::with(inventory(&world.cloud).await?);
+    let mut last = None;
+    loop {
+        let rows = world.store.live_resources(last.as_ref(), PAGE).await?;
+        for row in &rows {
+            comparison.see(row);
+        }
+        last = match rows.last() {
+            Some(row) if rows.len() == PAGE as usize => Some(row.id.clone()),
+            _ => return Ok(comparison.end(before, now)),
+        };
+    }
+}
+
 /// Everything in the cloud under our tag.
-pub async fn inventory(cloud: &Cloud) -> Result<BTreeSet<Found>, stackpro_cloud::CloudError> {
+async fn inventory(cloud: &Cloud) -> Result<BTreeSet<Found>, stackpro_cloud::CloudError> {
     let found = |kind: ResourceKind, name: String, tags: &stackpro_cloud::Tags| Found {
         kind: kind.as_str().to_owned(),
         name,

@@ -31,11 +31,11 @@ pub(crate) async fn measure() -> Value {
     let app = product().env("STACKPRO_TRUSTED_PROXIES", trusted).env("STACKPRO_WARM_PLACES", 0).start().await;
     let app = Arc::new(app);
     let before = hash_rate().await;
-    let wanted = before * 1.5 * run_time().as_secs_f64() + BURST as f64;
+    let wanted = before * 2.0 * run_time().as_secs_f64();
     let people = accounts(&app, (wanted / EACH).ceil() as usize).await;
     let (rate, probes) = log_ins(&app, &people).await;
     let possible = hash_rate().await.max(before);
-    let (refused, others) = burst(&app, &people).await;
+    let (refused, others) = burst(&app).await;
     let share = rate / possible;
     let p99 = percentile(&probes, 0.99);
     let pass = share >= 0.9 && p99 <= Duration::from_millis(50) && refused > 0 && others == 0;
@@ -121,12 +121,19 @@ async fn probe(app: Arc<TestApp>, person: Person, over: Arc<AtomicBool>) -> Vec<
 }
 
 /// Far more log-ins than may wait: how many were told to come back later, and how many failed otherwise.
-async fn burst(app: &Arc<TestApp>, people: &[Person]) -> (usize, usize) {
-    let answers = (0..BURST).map(|number| log_in(app, &people[number % people.len()], 1_000_000 + number as u64));
+/// Nobody has these addresses, which takes as long to find out as a wrong password.
+async fn burst(app: &Arc<TestApp>) -> (usize, usize) {
+    let nobody = |number| Person {
+        client: String::new(),
+        email: format!("nobody{number}@acme.example"),
+        token: String::new(),
+        dashboard_url: String::new(),
+    };
+    let answers = (0..BURST).map(|number| async move { log_in(app, &nobody(number), 1_000_000 + number as u64).await });
     let (mut refused, mut others) = (0, 0);
     for answer in futures::future::join_all(answers).await {
         match answer.status() {
-            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED => {}
             StatusCode::SERVICE_UNAVAILABLE if answer.headers().contains_key("retry-after") => refused += 1,
             _ => others += 1,
         }

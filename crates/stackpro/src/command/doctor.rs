@@ -3,6 +3,9 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use stackpro_server::drift::Drift;
+use stackpro_server::reconcilers::sweeper;
+use stackpro_server::world::World;
 
 use super::show;
 use crate::app::{App, Result};
@@ -67,10 +70,23 @@ async fn checks(config: Config) -> Vec<Check> {
             Err(error) => Err(error.to_string()),
         },
     );
+    add("ledger", ledger(world).await);
     let till = world.till.check().await;
     add("till", till.map_err(|error| format!("{error}; is `stackpro serve` running, or STRIPE_SECRET_KEY set?")));
     for (name, found) in app.cloud.check(app.config.dns_port) {
         add(&format!("local cloud: {name}"), found);
     }
     checks
+}
+
+/// Whether the cloud holds what the ledger says, and nothing else.
+async fn ledger(world: &World) -> std::result::Result<String, String> {
+    let drift = sweeper::drift(world, &Drift::default(), world.real_now()).await.map_err(|error| error.to_string())?;
+    if drift.count() == 0 {
+        return Ok("the cloud holds what it says, and nothing else".into());
+    }
+    let ownerless = drift.ownerless.keys().map(|found| format!("{} {} has no row", found.kind, found.name));
+    let missing = drift.missing.iter().map(|id| format!("row {id} has no resource"));
+    let first: Vec<String> = ownerless.chain(missing).take(5).collect();
+    Err(format!("{} differences: {}; the console's resources page shows them", drift.count(), first.join(", ")))
 }

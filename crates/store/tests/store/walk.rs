@@ -300,7 +300,9 @@ async fn the_ledger(place: Place) {
         tx.insert_resource(&shared).await.unwrap();
     }
     tx.commit().await.unwrap();
-    assert_eq!(store.live_resources().await.unwrap(), [bucket.clone(), shared.clone()]);
+    assert_eq!(store.live_resources(None, 10).await.unwrap(), [bucket.clone(), shared.clone()]);
+    assert_eq!(store.live_resources(None, 1).await.unwrap(), [bucket.clone()]);
+    assert_eq!(store.live_resources(Some(&bucket.id), 10).await.unwrap(), std::slice::from_ref(&shared));
     assert_eq!(store.resources_of(&ids[0]).await.unwrap(), [bucket.clone()]);
 
     let mut tx = store.begin().await.unwrap();
@@ -320,7 +322,7 @@ async fn the_ledger(place: Place) {
     bucket.state = ResourceState::Deleted;
     bucket.deleted_at = Some(NOW.plus(1));
     assert_eq!(store.resource(&bucket.id).await.unwrap().unwrap(), bucket);
-    assert_eq!(store.live_resources().await.unwrap(), std::slice::from_ref(&shared));
+    assert_eq!(store.live_resources(None, 10).await.unwrap(), std::slice::from_ref(&shared));
 
     let listed = async |filter: ResourceFilter| {
         let page = store.resources(&filter, None, 10).await.unwrap();
