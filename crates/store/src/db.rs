@@ -105,7 +105,9 @@ async fn open_sqlite(path: &Path, connections: u32) -> Result<Db> {
         .foreign_keys(true)
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(STATEMENTS)
-        .pragma("temp_store", "memory");
+        .pragma("temp_store", "memory")
+        // KiB for each connection; what does not fit is in the system's cache, and not in our memory.
+        .pragma("cache_size", "-512");
     let pool = |connections| {
         SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).test_before_acquire(false)
     };
