@@ -1,0 +1,59 @@
+//! The cloud of [`stackpro_cloud`] on AWS, with the official SDK. The only crate that knows AWS.
+//!
+//! Every create bears a token or a deterministic name, everything made is tagged ([`tags`]), and every call
+//! ends as a [`stackpro_cloud::CloudError`] ([`error`]) that says what the caller should do. The SDK does not
+//! retry: flows do, with their journal, their limits per API and their parked steps.
+//!
+//! Start reading at [`Aws`].
+
+mod error;
+mod settings;
+mod tags;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_smithy_http_client::tls;
+
+pub use settings::AwsSettings;
+
+/// One AWS account and region, as it is reached from here.
+#[derive(Clone)]
+pub struct Aws {
+    settings: AwsSettings,
+    sdk: SdkConfig,
+}
+
+impl Aws {
+    /// Finds credentials and region as every AWS tool does (environment, profile, instance role); makes no
+    /// call to AWS by itself.
+    pub async fn open(settings: AwsSettings) -> Self {
+        let http = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+            .build_https();
+        let patience = TimeoutConfig::builder()
+            .connect_timeout(settings.connect_patience)
+            .operation_timeout(settings.patience)
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+            .http_client(http)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(patience);
+        if let Some(region) = &settings.region {
+            loader = loader.region(Region::new(region.clone()));
+        }
+        if let Some(endpoint) = &settings.endpoint {
+            loader = loader.endpoint_url(endpoint);
+        }
+        Self { sdk: loader.load().await, settings }
+    }
+
+    pub fn settings(&self) -> &AwsSettings {
+        &self.settings
+    }
+
+    /// The region that calls go to, if one is known.
+    pub fn region(&self) -> Option<&str> {
+        self.sdk.region().map(AsRef::as_ref)
+    }
+}
