@@ -58,6 +58,7 @@ pub(crate) async fn member_count(conn: &mut Conn, client: &ClientId) -> Result<u
 }
 
 pub(crate) const MEMBER_COUNT: &str = "SELECT count(*) AS n FROM members WHERE client_id = $1";
+const SESSION_LIVES: &str = "SELECT count(*) AS n FROM sessions WHERE id = $1";
 pub(crate) const SESSION_BY_HASH: &str = "SELECT m.*, s.id AS session_id, s.refresh_hash, s.previous_hash, \
     s.rotated_at, s.expires_at, s.created_at AS session_created_at \
     FROM sessions s JOIN members m ON m.id = s.member_id WHERE s.refresh_hash = $1 OR s.previous_hash = $1";
@@ -97,6 +98,17 @@ impl Store {
     pub async fn operators_exist(&self) -> Result<bool> {
         let sql = "SELECT count(*) AS n FROM (SELECT 1 AS one FROM members WHERE role = 'operator' LIMIT 1) AS found";
         Ok(q(sql).number(&mut self.read().await?).await? > 0)
+    }
+
+    /// Whether there is such a session. One that has expired may still be.
+    pub async fn session_lives(&self, id: &str) -> Result<bool> {
+        Ok(q(SESSION_LIVES).bind(id).number(&mut self.read().await?).await? > 0)
+    }
+
+    /// Whose session this is; none when it has ended.
+    pub async fn member_of_session(&self, id: &str) -> Result<Option<Member>> {
+        let sql = "SELECT m.* FROM sessions s JOIN members m ON m.id = s.member_id WHERE s.id = $1";
+        q(sql).bind(id).one(&mut self.read().await?).await
     }
 
     /// The session whose present or previous refresh token has this hash, expired or not, and whose it is.

@@ -40,8 +40,9 @@ impl FromRequestParts<App> for Caller {
             None if reads => session::access_cookie(app, &parts.headers),
             None => None,
         };
-        let claims = token.and_then(|token| app.tokens.verify(token, app.world.real_now())).ok_or(Error::SignIn)?;
-        Ok(Self(claims))
+        let Some(token) = token else { return Err(Error::SignIn) };
+        let claims = app.tokens.verify(&app.world.store, token, app.world.real_now()).await?;
+        claims.map(Self).ok_or(Error::SignIn)
     }
 }
 
@@ -82,7 +83,7 @@ impl FromRequestParts<App> for Operator {
         if !claims.is_operator() {
             return Err(Error::Forbidden("Only an operator may do this."));
         }
-        let member = app.world.store.member(&claims.member).await?.ok_or(Error::SignIn)?;
+        let member = member_of(app, &claims).await?;
         if member.role == Role::Operator { Ok(Self(member)) } else { Err(Error::SignIn) }
     }
 }
@@ -118,12 +119,17 @@ impl FromRequestParts<App> for Owner {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self> {
         let ClientAccess { claims, client } = ClientAccess::from_request_parts(parts, app).await?;
-        let member = app.world.store.member(&claims.member).await?.ok_or(Error::SignIn)?;
+        let member = member_of(app, &claims).await?;
         match member.role {
             Role::Owner | Role::Admin if member.client_id.as_ref() == Some(&client) => Ok(Self { member, client }),
             _ => Err(Error::Forbidden("Only the client's owner or an admin may do this.")),
         }
     }
+}
+
+/// Who is calling, as the database knows them now: the session must live, whatever was known a second ago.
+pub async fn member_of(app: &App, claims: &Claims) -> Result<Member> {
+    app.world.store.member_of_session(&claims.session).await?.ok_or(Error::SignIn)
 }
 
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {

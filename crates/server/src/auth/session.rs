@@ -15,7 +15,7 @@ use stackpro_store::{Member, Session, Tx};
 
 use super::token::Claims;
 use crate::http::App;
-use crate::problem::{Error, Result};
+use crate::problem::Result;
 use crate::secrets::{hash_token, random_token};
 
 /// A session that nobody uses ends.
@@ -32,8 +32,17 @@ pub struct Opened {
     pub refresh: Option<String>,
 }
 
-/// Begins a session for a member whose password was right.
+/// Begins a session of the pages for a member whose password was right.
 pub async fn open(app: &App, tx: &mut Tx, member: &Member) -> Result<Opened> {
+    begin(app, tx, member, LIFE_MS).await
+}
+
+/// Begins one for an API token that nothing continues, and so ends with it.
+pub async fn open_for_token(app: &App, tx: &mut Tx, member: &Member) -> Result<String> {
+    Ok(begin(app, tx, member, super::token::LIFE_MS).await?.access)
+}
+
+async fn begin(app: &App, tx: &mut Tx, member: &Member, life_ms: i64) -> Result<Opened> {
     let now = app.world.real_now();
     let refresh = random_token();
     let session = Session {
@@ -42,11 +51,11 @@ pub async fn open(app: &App, tx: &mut Tx, member: &Member) -> Result<Opened> {
         refresh_hash: hash_token(&refresh),
         previous_hash: None,
         rotated_at: now,
-        expires_at: now.plus(LIFE_MS),
+        expires_at: now.plus(life_ms),
         created_at: now,
     };
     tx.insert_session(&session).await?;
-    let (access, claims) = app.tokens.issue(member, &session.id, now).map_err(Error::Internal)?;
+    let (access, claims) = app.tokens.issue(member, &session.id, now)?;
     Ok(Opened { claims, access, refresh: Some(refresh) })
 }
 
@@ -71,22 +80,26 @@ pub async fn refresh(app: &App, refresh: &str) -> Result<Option<Opened>> {
         end(app, &session.id).await?;
         return Ok(None);
     }
-    let (access, claims) = app.tokens.issue(&member, &session.id, now).map_err(Error::Internal)?;
+    let (access, claims) = app.tokens.issue(&member, &session.id, now)?;
     Ok(Some(Opened { claims, access, refresh: next }))
 }
 
 pub async fn end(app: &App, session: &str) -> Result<()> {
-    app.tokens.end_session(session, app.world.real_now());
     let mut tx = app.world.store.begin().await?;
     tx.delete_session(session).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    app.tokens.forget(session);
+    Ok(())
 }
 
 /// Around the pages: knows who is calling by their cookies ([`Claims`] among the extensions), and renews
 /// these when it is time.
 pub async fn with_session(State(app): State<App>, mut request: Request, next: Next) -> Result<Response> {
     let now = app.world.real_now();
-    let claims = access_cookie(&app, request.headers()).and_then(|token| app.tokens.verify(token, now));
+    let claims = match access_cookie(&app, request.headers()) {
+        Some(token) => app.tokens.verify(&app.world.store, token, now).await?,
+        None => None,
+    };
     let mut cookies = Vec::new();
     match claims {
         Some(claims) if claims.left_ms(now) > FRESH_MS => drop(request.extensions_mut().insert(claims)),

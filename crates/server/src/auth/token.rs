@@ -1,19 +1,23 @@
-//! Access tokens: JSON Web Tokens (RFC 7519) that live for a quarter of an hour, so that no request has to
-//! ask the database who is calling.
+//! Access tokens: JSON Web Tokens (RFC 7519) that live for a quarter of an hour, each of a session in the
+//! database. A session that ends, by whichever node, takes its tokens with it: what reads asks the database
+//! at most once a second, and what changes something asks it each time ([`super`]).
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
-use stackpro_domain::time::MINUTE;
+use stackpro_domain::time::{MINUTE, SECOND};
 use stackpro_domain::{ClientId, MemberId, Time};
-use stackpro_store::{Member, Role};
+use stackpro_store::{Member, Role, Store};
 
+use crate::problem::{Error, Result};
 use crate::secrets::Secrets;
 
 pub const LIFE_MS: i64 = 15 * MINUTE;
-/// Verified tokens, and ended sessions, that are remembered.
+/// So long a token is accepted after the database said that its session lives.
+const TRUST_MS: i64 = SECOND;
+/// Verified tokens that are remembered.
 const MAX_KNOWN: usize = 16_384;
 /// Ours have some 300 bytes.
 const MAX_BYTES: usize = 1_024;
@@ -44,13 +48,18 @@ impl Claims {
     }
 }
 
+/// A token of ours that was read before.
+struct Known {
+    claims: Arc<Claims>,
+    /// When the database last said that its session lives.
+    alive_at: Time,
+}
+
 pub struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
-    known: RwLock<HashMap<Box<str>, Arc<Claims>>>,
-    /// Sessions that were ended here while their last token lives, with when it ends.
-    ended: RwLock<HashMap<String, Time>>,
+    known: RwLock<HashMap<Box<str>, Known>>,
 }
 
 impl Tokens {
@@ -65,11 +74,10 @@ impl Tokens {
             decoding: DecodingKey::from_secret(&key),
             validation,
             known: RwLock::default(),
-            ended: RwLock::default(),
         }
     }
 
-    pub fn issue(&self, member: &Member, session: &str, now: Time) -> Result<(String, Arc<Claims>), String> {
+    pub fn issue(&self, member: &Member, session: &str, now: Time) -> Result<(String, Arc<Claims>)> {
         let claims = Claims {
             member: member.id.clone(),
             client: member.client_id.clone(),
@@ -78,47 +86,57 @@ impl Tokens {
             exp: now.plus(LIFE_MS).ms() / 1000,
         };
         let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.encoding)
-            .map_err(|error| format!("an access token cannot be made: {error}"))?;
+            .map_err(|error| Error::Internal(format!("an access token cannot be made: {error}")))?;
         Ok((token, Arc::new(claims)))
     }
 
-    /// `None`: not ours, changed, too old, or its session was ended here.
-    pub fn verify(&self, token: &str, now: Time) -> Option<Arc<Claims>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(token).map(Arc::clone);
-        let claims = match known {
-            Some(claims) => claims,
-            None => self.read(token)?,
+    /// `None`: not ours, changed, too old, or its session has ended.
+    pub async fn verify(&self, store: &Store, token: &str, now: Time) -> Result<Option<Arc<Claims>>> {
+        let known = self.known().get(token).map(|known| (Arc::clone(&known.claims), known.alive_at));
+        let (claims, alive_at) = match known {
+            Some((claims, alive_at)) => (claims, Some(alive_at)),
+            None => match self.read(token) {
+                Some(claims) => (claims, None),
+                None => return Ok(None),
+            },
         };
-        (claims.left_ms(now) > 0 && !self.has_ended(&claims.session)).then_some(claims)
+        if claims.left_ms(now) <= 0 {
+            return Ok(None);
+        }
+        if alive_at.is_some_and(|at| (0..TRUST_MS).contains(&now.since(at))) {
+            return Ok(Some(claims));
+        }
+        if !store.session_lives(&claims.session).await? {
+            self.forget(&claims.session);
+            return Ok(None);
+        }
+        self.remember(token, &claims, now);
+        Ok(Some(claims))
     }
 
     fn read(&self, token: &str) -> Option<Arc<Claims>> {
         if token.len() > MAX_BYTES {
             return None;
         }
-        let claims = Arc::new(jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).ok()?.claims);
+        Some(Arc::new(jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).ok()?.claims))
+    }
+
+    fn remember(&self, token: &str, claims: &Arc<Claims>, alive_at: Time) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }
-        known.insert(token.into(), Arc::clone(&claims));
-        Some(claims)
+        known.insert(token.into(), Known { claims: Arc::clone(claims), alive_at });
     }
 
-    /// No token of this session is accepted by this process any more; others forget it within its life.
-    pub fn end_session(&self, session: &str, now: Time) {
-        let mut ended = self.ended.write().unwrap_or_else(PoisonError::into_inner);
-        if ended.len() >= MAX_KNOWN {
-            ended.retain(|_, until| *until > now);
-        }
-        if ended.len() < MAX_KNOWN {
-            ended.insert(session.to_owned(), now.plus(LIFE_MS));
-        }
+    /// Has the database asked at once about the tokens of this session.
+    pub fn forget(&self, session: &str) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, known| known.claims.session != session);
     }
 
-    fn has_ended(&self, session: &str) -> bool {
-        let ended = self.ended.read().unwrap_or_else(PoisonError::into_inner);
-        !ended.is_empty() && ended.contains_key(session)
+    fn known(&self) -> RwLockReadGuard<'_, HashMap<Box<str>, Known>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -130,29 +148,16 @@ mod tests {
     const NOW: Time = Time(1_795_562_204_000);
 
     #[test]
-    fn only_our_own_living_unchanged_tokens_count() {
+    fn only_our_own_unchanged_tokens_are_read() {
         let tokens = Tokens::new(&Secrets::new([1; 32]));
         let (token, claims) = tokens.issue(&member("ann"), "s1", NOW).unwrap();
-        for _ in 0..2 {
-            assert_eq!(tokens.verify(&token, NOW), Some(Arc::clone(&claims)));
-            assert_eq!(tokens.verify(&token, NOW.plus(LIFE_MS)), None, "too old, also when it is known");
-        }
-        assert_eq!(Tokens::new(&Secrets::new([2; 32])).verify(&token, NOW), None, "another key");
+        assert_eq!(tokens.read(&token), Some(claims));
+        assert_eq!(Tokens::new(&Secrets::new([2; 32])).read(&token), None, "another key");
         let parts: Vec<&str> = token.split('.').collect();
         let none = format!("eyJhbGciOiJub25lIn0.{}.", parts[1]);
         let swapped = format!("{}.{}.{}", parts[0], parts[1].replace('a', "b"), parts[2]);
         for bad in ["", "a.b.c", none.as_str(), swapped.as_str(), &"x".repeat(100_000)] {
-            assert_eq!(tokens.verify(bad, NOW), None);
+            assert_eq!(tokens.read(bad), None);
         }
-    }
-
-    #[test]
-    fn a_session_that_was_ended_has_no_token_any_more() {
-        let tokens = Tokens::new(&Secrets::new([1; 32]));
-        let (token, _) = tokens.issue(&member("ann"), "s1", NOW).unwrap();
-        let (other, _) = tokens.issue(&member("ann"), "s2", NOW).unwrap();
-        tokens.end_session("s1", NOW);
-        assert!(tokens.verify(&token, NOW).is_none());
-        assert!(tokens.verify(&other, NOW).is_some());
     }
 }

@@ -10,7 +10,7 @@ use stackpro_store::{Client, Contact, Member};
 use super::App;
 use super::extract::{Check, Json};
 use super::shape;
-use crate::auth::{Address, Caller, limit_rate, password};
+use crate::auth::{Address, Caller, limit_rate, password, session};
 use crate::lives::{self, NewClient};
 use crate::problem::{Error, Result};
 use crate::world::dashboard_path;
@@ -32,7 +32,7 @@ pub(super) async fn sign_up_api(
     let answer = SignupResponse {
         user: shape::user(&member),
         client_id: client.id.clone(),
-        token: token(&app, &member)?,
+        token: token(&app, &member).await?,
         dashboard_url: app.world.settings.dashboard_url(&client.id),
     };
     Ok((StatusCode::CREATED, axum::Json(answer)))
@@ -90,7 +90,7 @@ pub(super) async fn log_in_api(
     Json(request): Json<LoginRequest>,
 ) -> Result<axum::Json<LoginResponse>> {
     let member = log_in(&app, &address, &request.email, request.password).await?;
-    let token = token(&app, &member)?;
+    let token = token(&app, &member).await?;
     Ok(axum::Json(LoginResponse { user: shape::user(&member), client_id: member.client_id, token }))
 }
 
@@ -119,7 +119,7 @@ pub async fn log_in(app: &App, address: &Address, email: &str, password: String)
     (status = 401, body = Problem, description = "Not signed in"),
 ))]
 pub(super) async fn log_out_api(State(app): State<App>, Caller(claims): Caller) -> Result<StatusCode> {
-    crate::auth::session::end(&app, &claims.session).await?;
+    session::end(&app, &claims.session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -152,11 +152,12 @@ pub async fn contact(app: &App, address: &Address, request: &ContactRequest) -> 
     Ok(tx.commit().await?)
 }
 
-/// An access token of a session that no cookie continues.
-fn token(app: &App, member: &Member) -> Result<String> {
-    let session = uuid::Uuid::new_v4().to_string();
-    let issued = app.tokens.issue(member, &session, app.world.real_now());
-    issued.map(|(token, _)| token).map_err(Error::Internal)
+/// An access token of a session of its own.
+async fn token(app: &App, member: &Member) -> Result<String> {
+    let mut tx = app.world.store.begin().await?;
+    let token = session::open_for_token(app, &mut tx, member).await?;
+    tx.commit().await?;
+    Ok(token)
 }
 
 /// Where a member goes after they have signed in.

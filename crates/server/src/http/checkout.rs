@@ -8,7 +8,7 @@ use stackpro_store::{Client, Member, Role};
 
 use super::App;
 use super::extract::{Check, Json};
-use crate::auth::Caller;
+use crate::auth::{Caller, member_of};
 use crate::problem::{Error, Result};
 use crate::till::{Checkout, Order};
 
@@ -28,7 +28,7 @@ pub(super) async fn create_checkout_session(
     Json(request): Json<CheckoutRequest>,
 ) -> Result<axum::Json<CheckoutResponse>> {
     let client = claims.client.clone().ok_or(Error::Forbidden("An operator buys nothing: log in as a client."))?;
-    let member = app.world.store.member(&claims.member).await?.ok_or(Error::SignIn)?;
+    let member = member_of(&app, &claims).await?;
     if !matches!(member.role, Role::Owner | Role::Admin) {
         return Err(Error::Forbidden("Only the client's owner or an admin may do this."));
     }

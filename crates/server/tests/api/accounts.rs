@@ -94,6 +94,26 @@ async fn after_log_out_the_token_is_worth_nothing() {
     assert_eq!(server.get(&path, token).await.status, StatusCode::UNAUTHORIZED);
 }
 
+/// Another node knows the token already, and has not heard of the log-out.
+#[tokio::test]
+async fn a_log_out_counts_on_every_node() {
+    let server = Server::start().await;
+    let node = server.another_node();
+    let made = server.sign_up("Acme Law").await;
+    let (path, token) =
+        (format!("/api/dashboard/{}", made["clientId"].as_str().unwrap()), made["token"].as_str().unwrap());
+    assert_eq!(node.get(&path, token).await.status, StatusCode::OK);
+    assert_eq!(server.post("/api/auth/logout", token, &json!({})).await.status, StatusCode::NO_CONTENT);
+    let order = json!({"planId": "starter", "interval": "month"});
+    let changing = node.post("/api/create-checkout-session", token, &order).await;
+    assert_eq!(changing.status, StatusCode::UNAUTHORIZED, "what changes something asks the database");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while node.get(&path, token).await.status != StatusCode::UNAUTHORIZED {
+        assert!(std::time::Instant::now() < deadline, "the other node still accepts it");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 #[tokio::test]
 async fn too_many_attempts_wait() {
     let few = Rate { limit: 2, window_ms: 600_000 };

@@ -1,6 +1,7 @@
 //! One server as the binary makes it, on a database and a local cloud in a folder of its own: no flow runs,
 //! no instance is launched. The till is the simulated Stripe on a real socket.
 
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -24,9 +25,20 @@ use tower::ServiceExt;
 
 pub(crate) struct Server {
     pub world: Arc<World>,
-    pub router: Router,
+    node: Node,
     shutdown: CancellationToken,
     _folder: tempfile::TempDir,
+}
+
+/// One of the processes that serve the same database.
+pub(crate) struct Node(Router);
+
+impl Deref for Server {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.node
+    }
 }
 
 pub(crate) struct Answer {
@@ -121,12 +133,25 @@ impl Server {
                 world.committed(committed);
             }
         });
-        let router = stackpro_server::router(world.clone());
-        Self { world, router, shutdown, _folder: folder }
+        let node = Node(stackpro_server::router(world.clone()));
+        Self { world, node, shutdown, _folder: folder }
     }
 
+    pub(crate) fn another_node(&self) -> Node {
+        Node(stackpro_server::router(self.world.clone()))
+    }
+
+    /// Signs `company` up; the answer's JSON has `clientId` and `token`.
+    pub(crate) async fn sign_up(&self, company: &str) -> Value {
+        let answer = self.post("/api/auth/signup", "", &signup(company)).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()
+    }
+}
+
+impl Node {
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = self.router.clone().oneshot(request).await.unwrap();
+        let response = self.0.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = to_bytes(body, usize::MAX).await.unwrap();
         Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
@@ -139,13 +164,6 @@ impl Server {
     pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
         let request = request(Method::POST, path, token).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
-    }
-
-    /// Signs `company` up; the answer's JSON has `clientId` and `token`.
-    pub(crate) async fn sign_up(&self, company: &str) -> Value {
-        let answer = self.post("/api/auth/signup", "", &signup(company)).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
-        answer.json()
     }
 }
 

@@ -172,6 +172,8 @@ async fn members_and_sessions(place: Place) {
     assert_eq!(store.members(&ids[0]).await.unwrap(), [ann.clone()]);
     assert_eq!(store.member_count(&ids[0]).await.unwrap(), 1);
     assert_eq!(store.session_by_hash("hash-s1-0").await.unwrap().unwrap(), (first, ann.clone()));
+    assert!(store.session_lives("s1").await.unwrap() && !store.session_lives("s0").await.unwrap());
+    assert_eq!(store.member_of_session("s3").await.unwrap().unwrap(), operator);
 
     let mut tx = store.begin().await.unwrap();
     let later = NOW.plus(5);
@@ -185,6 +187,8 @@ async fn members_and_sessions(place: Place) {
         assert_eq!(rotated.previous_hash.as_deref(), Some("hash-s1-0"));
     }
     assert_eq!(store.session_by_hash("hash-s2-0").await.unwrap(), None);
+    assert!(!store.session_lives("s2").await.unwrap());
+    assert_eq!(store.member_of_session("s2").await.unwrap(), None);
 
     let mut tx = store.begin().await.unwrap();
     tx.delete_sessions_of(&operator.id).await.unwrap();
