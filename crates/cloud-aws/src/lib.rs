@@ -6,6 +6,7 @@
 //!
 //! Start reading at [`Aws`].
 
+mod check;
 mod error;
 mod settings;
 mod tags;
@@ -15,6 +16,7 @@ use aws_config::{BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 
+pub use check::Check;
 pub use settings::AwsSettings;
 
 /// One AWS account and region, as it is reached from here.

@@ -24,6 +24,24 @@ pub struct Cloud {
     pub buckets: Arc<dyn Buckets>,
     pub dns: Arc<dyn Dns>,
     pub mail: Arc<dyn Mail>,
+    pub checks: Arc<dyn Checks>,
+}
+
+/// Something that must be so for a cloud to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: String,
+    /// What was found; or what is wrong, and what to do about it.
+    pub found: Result<String, String>,
+}
+
+/// What a cloud can say about itself. Changes nothing.
+#[async_trait]
+pub trait Checks: Send + Sync {
+    /// Everything.
+    async fn all(&self) -> Vec<Check>;
+    /// What must be so before the first instance is launched.
+    async fn before_launch(&self) -> Vec<Check>;
 }
 
 /// Why a call failed, told apart by what the caller should do.

@@ -41,6 +41,8 @@ pub struct World {
     pub wakes: Wakes,
     /// What the sweeper saw last.
     pub drift: LastDrift,
+    /// Set once it is known that this cloud can launch instances.
+    pub launch_checked: OnceLock<()>,
     pub time_machine: Option<Arc<dyn TimeMachine>>,
     pub mailbox: Option<Arc<dyn Mailbox>>,
 }

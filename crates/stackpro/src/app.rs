@@ -6,23 +6,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
-use async_trait::async_trait;
 use secrecy::ExposeSecret;
-use stackpro_cloud::local::stripe::Stripe;
-use stackpro_cloud::local::{LocalClock, LocalCloud, LocalSettings};
+use stackpro_domain::Clock;
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
-use stackpro_domain::{Clock, Time};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
 use stackpro_server::ids::Ids;
 use stackpro_server::prober::Prober;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
-use stackpro_server::world::{Delivered, Mailbox, Rate, Rates, Settings, TimeMachine, Wakes, World};
+use stackpro_server::world::{Rate, Rates, Settings, Wakes, World};
 use stackpro_store::Store;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
+use crate::local::Local;
 use crate::served;
 
 /// Anything that keeps a command from doing its work; the text says what to do.
@@ -38,14 +36,12 @@ impl Fatal {
 
 pub(crate) type Result<T> = std::result::Result<T, Fatal>;
 
-/// A process's parts. `world` is what everything acts through; the rest is the local cloud's own.
+/// A process's parts.
 pub(crate) struct App {
     pub config: Config,
+    /// What everything acts through.
     pub world: Arc<World>,
-    pub cloud: LocalCloud,
-    pub clock: Arc<LocalClock>,
-    /// The simulated Stripe, once this process runs it.
-    pub stripe: Arc<OnceLock<Stripe>>,
+    pub local: Local,
 }
 
 /// Where this process is reached, known once it listens; the configured address otherwise.
@@ -65,29 +61,19 @@ impl App {
 
     pub(crate) async fn open(config: Config, reached: &Reached) -> Result<Self> {
         let settings = settings(&config, reached.listen);
-        let program = std::env::current_exe().map_err(|e| Fatal::new("finding this program", e))?;
-        let local = LocalSettings {
-            server_url: format!("http://{}", reached.listen),
-            zone: config.client_domain.clone(),
-            // The operator's own senders; a client's name has an identity of its own.
-            verified_domains: vec![domain_of(&settings.mail_from), config.client_domain.clone()],
-            faults: config.faults.clone(),
-            ..LocalSettings::new(config.data.join("cloud"), program)
-        };
-        let cloud = LocalCloud::open(local).map_err(|e| Fatal(e.to_string()))?;
-        let clock = cloud.clock();
-        let options = stackpro_store::Options::new(Arc::clone(&clock) as Arc<dyn Clock>);
-        let store = Store::open(&config.database_url(), options).await;
+        // The operator's own senders; a client's name has an identity of its own.
+        let senders = vec![domain_of(&settings.mail_from), config.client_domain.clone()];
+        let local = Local::open(&config, reached.listen, senders)?;
+        let clock = Arc::clone(&local.clock) as Arc<dyn Clock>;
+        let store = Store::open(&config.database_url(), stackpro_store::Options::new(Arc::clone(&clock))).await;
         let store = store.map_err(|e| Fatal::new("opening the database", e))?;
         let secrets = Secrets::new(master_key(&config)?);
-        let stripe = Arc::new(OnceLock::new());
-        let time = LocalTime { clock: Arc::clone(&clock), stripe: Arc::clone(&stripe) };
         let world = World {
             agents: Agents::new(secrets.clone()).map_err(|e| Fatal::new("preparing to call agents", e))?,
             till: till(&config, reached, &secrets)?,
             prober: Prober::new(Some(reached.listen), false).map_err(|e| Fatal::new("preparing to probe", e))?,
             ids: Ids::random(),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock,
             plans: plans(config.plans.as_deref())?,
             passwords: Passwords::start(config.hash_queue)
                 .map_err(|e| Fatal::new("starting the hashing threads", e))?,
@@ -95,14 +81,15 @@ impl App {
             runner: OnceLock::new(),
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
-            time_machine: Some(Arc::new(time)),
-            mailbox: Some(Arc::new(LocalMailbox(cloud.clone()))),
-            cloud: cloud.cloud(),
+            launch_checked: OnceLock::new(),
+            time_machine: Some(local.time_machine()),
+            mailbox: Some(local.mailbox()),
+            cloud: local.cloud.cloud(),
             store,
             settings,
             secrets,
         };
-        Ok(Self { config, world: Arc::new(world), cloud, clock, stripe })
+        Ok(Self { config, world: Arc::new(world), local })
     }
 }
 
@@ -198,60 +185,4 @@ fn till(config: &Config, reached: &Reached, secrets: &Secrets) -> Result<Till> {
         webhook_secrets: webhook_secrets.into_iter().map(Into::into).collect(),
     };
     Till::new(till).map_err(|e| Fatal::new("preparing the till", e))
-}
-
-struct LocalTime {
-    clock: Arc<LocalClock>,
-    stripe: Arc<OnceLock<Stripe>>,
-}
-
-impl TimeMachine for LocalTime {
-    fn now(&self) -> Time {
-        self.clock.now()
-    }
-
-    fn offset(&self) -> i64 {
-        self.clock.offset()
-    }
-
-    fn next_due(&self) -> Option<Time> {
-        self.stripe.get()?.next_due(self.clock.now())
-    }
-
-    fn advance(&self, ms: i64) -> std::result::Result<Time, String> {
-        self.clock.advance(ms).map_err(|error| error.to_string())
-    }
-}
-
-struct LocalMailbox(LocalCloud);
-
-#[async_trait]
-impl Mailbox for LocalMailbox {
-    async fn list(&self, limit: usize) -> std::result::Result<Vec<Delivered>, String> {
-        let mailbox = self.0.mailbox().clone();
-        let listed = tokio::task::spawn_blocking(move || {
-            let (mut mails, mut page) = (Vec::new(), 0);
-            while mails.len() < limit {
-                let more = mailbox.list(page)?.mails;
-                if more.is_empty() {
-                    break;
-                }
-                mails.extend(more);
-                page += 1;
-            }
-            mails.truncate(limit);
-            Ok::<_, io::Error>(mails)
-        });
-        let mails = listed.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        Ok(mails.into_iter().map(delivered).collect())
-    }
-
-    async fn get(&self, key: &str) -> std::result::Result<Option<Delivered>, String> {
-        let mail = self.0.mailbox().get(key).map_err(|error| error.to_string())?;
-        Ok(mail.map(delivered))
-    }
-}
-
-fn delivered(mail: stackpro_cloud::local::Delivered) -> Delivered {
-    Delivered { key: mail.key, at: mail.at, message: mail.message }
 }

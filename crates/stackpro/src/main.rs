@@ -7,6 +7,7 @@ mod command;
 mod config;
 mod crash;
 mod edge;
+mod local;
 mod serve;
 mod served;
 mod simulated;

@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 use crate::app::{App, Fatal, Reached, Result, bind};
 use crate::config::Config;
 use crate::crash::{CrashAt, FailAt};
-use crate::edge;
 use crate::served::Served;
 use crate::simulated::SimulatedStripe;
 
@@ -32,12 +31,10 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let app = App::open(config, &Reached { listen, stripe: stripe.clone() }).await?;
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
-    simulated.start(&app, &shutdown, &tasks)?;
-    start_cloud(&app, &shutdown, &tasks);
+    let router = stackpro_server::router(Arc::clone(&app.world));
+    let router = app.local.serve(router, simulated, (&app.config, &app.world), &shutdown, &tasks)?;
     start_work(&app, &shutdown, &tasks)?;
     let link = operator_link(&app.world).await?;
-    let router =
-        edge::before(stackpro_server::router(Arc::clone(&app.world)), app.cloud.clone(), Arc::clone(&app.world));
     let served = Served {
         listen,
         url: &app.world.settings.public_url,
@@ -104,27 +101,6 @@ fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> R
     tasks.spawn(async move { runner.run(stop).await });
     tasks.spawn(reconcilers::run(Arc::clone(world), shutdown.clone()));
     Ok(())
-}
-
-/// The local cloud's instances and name server. Nothing waits for them: visitors are answered meanwhile.
-fn start_cloud(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) {
-    let (cloud, world) = (app.cloud.clone(), Arc::clone(&app.world));
-    tasks.spawn(async move {
-        for (instance, error) in cloud.start_all().await {
-            tracing::error!(%instance, %error, "an instance could not be started");
-        }
-        world.wakes.fleet.notify_one();
-    });
-    let (cloud, port, stop) = (app.cloud.clone(), app.config.dns_port, shutdown.clone());
-    tasks.spawn(async move {
-        match cloud.serve_dns(port).await {
-            Ok(server) => {
-                tracing::info!(address = %server.address(), "the local name server answers");
-                stop.cancelled().await;
-            }
-            Err(error) => tracing::warn!(%error, "the local name server does not run"),
-        }
-    });
 }
 
 async fn end(app: &App, tasks: TaskTracker) -> Result<()> {

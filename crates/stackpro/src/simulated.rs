@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use stackpro_cloud::local::stripe::{self, Stripe, WebhookEndpoint, WebhookFaults};
 use stackpro_domain::Clock;
+use stackpro_server::world::World;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{App, Fatal, Result, bind};
+use crate::app::{Fatal, Result, bind};
 use crate::config::Config;
+use crate::local::Local;
 use crate::served::{stripe_base, stripe_folder};
 
 /// The local cloud's Stripe, unless a real one is configured. Of several processes on one data folder one
@@ -47,9 +49,14 @@ impl SimulatedStripe {
         }
     }
 
-    pub(crate) fn start(self, app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
+    pub(crate) fn start(
+        self,
+        local: &Local,
+        (config, world): (&Config, &World),
+        shutdown: &CancellationToken,
+        tasks: &TaskTracker,
+    ) -> Result<()> {
         let Self::Here { listener, address, lock } = self else { return Ok(()) };
-        let world = &app.world;
         let settings = stripe::Settings {
             api_key: world.secrets.till_api_key(),
             publishable_name: world.settings.name.clone(),
@@ -60,10 +67,10 @@ impl SimulatedStripe {
             }],
             faults: WebhookFaults::default(),
         };
-        let clock = Arc::clone(&app.clock) as Arc<dyn Clock>;
-        let stripe = Stripe::open(&stripe_folder(&app.config), settings, clock)
+        let clock = Arc::clone(&local.clock) as Arc<dyn Clock>;
+        let stripe = Stripe::open(&stripe_folder(config), settings, clock)
             .map_err(|e| Fatal::new("opening the simulated Stripe", e))?;
-        app.stripe.get_or_init(|| stripe.clone());
+        local.stripe.get_or_init(|| stripe.clone());
         let stop = shutdown.clone();
         tasks.spawn(async move {
             let _lock = lock;

@@ -7,27 +7,50 @@ use std::os::unix::fs::PermissionsExt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RecordType};
 
 use super::{LocalCloud, files, ports};
-use crate::InstanceState;
+use crate::{Check, Checks, InstanceState};
 
-/// What was looked at, and what was found: well, or what is wrong with it.
-pub type Check = (&'static str, Result<String, String>);
+type Found = (&'static str, io::Result<String>);
+
+#[async_trait]
+impl Checks for LocalCloud {
+    async fn all(&self) -> Vec<Check> {
+        let launch = self.before_launch().await;
+        let rest = self.look(|cloud| {
+            vec![
+                ("clock", Ok(format!("{} s ahead of the system's", cloud.clock.offset() / 1000))),
+                ("name server's port", cloud.check_dns(cloud.dns_port)),
+                ("instances", cloud.check_instances()),
+            ]
+        });
+        launch.into_iter().chain(rest.await).collect()
+    }
+
+    async fn before_launch(&self) -> Vec<Check> {
+        self.look(|cloud| {
+            vec![
+                ("data folder", cloud.check_folder()),
+                ("agent program", cloud.check_program()),
+                ("instance ports", ports::choose(&[]).map(|[first, _]| format!("free from {} on", first.port()))),
+            ]
+        })
+        .await
+    }
+}
 
 impl LocalCloud {
-    /// Changes nothing. Blocks for at most a second.
-    pub fn check(&self, dns_port: u16) -> Vec<Check> {
-        let checks: [(&'static str, io::Result<String>); 6] = [
-            ("data folder", self.check_folder()),
-            ("agent program", self.check_program()),
-            ("clock", Ok(format!("{} s ahead of the system's", self.clock.offset() / 1000))),
-            ("instance ports", ports::choose(&[]).map(|[first, _]| format!("free from {} on", first.port()))),
-            ("name server's port", self.check_dns(dns_port)),
-            ("instances", self.check_instances()),
-        ];
-        checks.into_iter().map(|(name, found)| (name, found.map_err(|error| error.to_string()))).collect()
+    /// Looks on a thread that may block, for at most a second.
+    async fn look(&self, work: fn(&Self) -> Vec<Found>) -> Vec<Check> {
+        let cloud = self.clone();
+        let found = tokio::task::spawn_blocking(move || work(&cloud)).await;
+        let found = found.unwrap_or_else(|error| vec![("local cloud", Err(io::Error::other(error)))]);
+        let check =
+            |(name, found): Found| Check { name: name.to_owned(), found: found.map_err(|error| error.to_string()) };
+        found.into_iter().map(check).collect()
     }
 
     fn check_folder(&self) -> io::Result<String> {

@@ -30,7 +30,6 @@ mod ports;
 mod process;
 pub mod stripe;
 
-pub use check::Check;
 pub use clock::LocalClock;
 pub use faults::{Fault, FaultSettings, Faults};
 pub use mail::{Delivered, MailPage, Mailbox};
@@ -56,6 +55,8 @@ pub struct LocalSettings {
     pub report_seconds: u64,
     /// The DNS zone; lower case, without a final dot.
     pub zone: String,
+    /// Loopback port of the name server; 0 takes a free one.
+    pub dns_port: u16,
     /// Domains that may send mail without an identity of their own, as if verified by hand.
     pub verified_domains: Vec<String>,
     pub faults: FaultSettings,
@@ -73,6 +74,7 @@ impl LocalSettings {
             report_seconds: 5,
             verified_domains: vec![zone.clone()],
             zone,
+            dns_port: 0,
             faults: FaultSettings::default(),
         }
     }
@@ -95,6 +97,7 @@ pub struct LocalCloud {
     identities: PathBuf,
     verified_domains: Vec<String>,
     records: Arc<dns::Records>,
+    dns_port: u16,
     mailbox: Mailbox,
     clock: Arc<LocalClock>,
     faults: Arc<Faults>,
@@ -135,6 +138,7 @@ impl LocalCloud {
             identities: part("identities")?,
             verified_domains: settings.verified_domains,
             records: Arc::new(dns::Records::new(part("dns")?, settings.zone)),
+            dns_port: settings.dns_port,
             mailbox: Mailbox { messages: part("mail")?, delivered: part("mail-ids")? },
             faults: Arc::new(Faults::new(settings.faults)),
             clock,
@@ -157,6 +161,7 @@ impl LocalCloud {
                 clock: self.clock.clone(),
                 faults: faults.clone(),
             }),
+            checks: Arc::new(self.clone()),
         }
     }
 
@@ -183,9 +188,9 @@ impl LocalCloud {
         self.records.lookup(name)
     }
 
-    /// Answers for the zone on this loopback port, UDP and TCP; 0 takes a free one. Ends when dropped.
-    pub async fn serve_dns(&self, port: u16) -> io::Result<NameServer> {
-        NameServer::start(self.records.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+    /// Answers for the zone on its loopback port, UDP and TCP. Ends when dropped.
+    pub async fn serve_dns(&self) -> io::Result<NameServer> {
+        NameServer::start(self.records.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, self.dns_port))).await
     }
 
     /// Where agents shall find the control plane from the next [`LocalCloud::start_all`] or launch on.

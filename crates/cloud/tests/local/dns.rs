@@ -37,7 +37,7 @@ fn soa_of(message: &Message) -> &RData {
 #[tokio::test]
 async fn a_record_added_live_is_answered_over_udp_and_tcp_until_it_goes() {
     let home = Home::new();
-    let server = home.local.serve_dns(0).await.unwrap();
+    let server = home.local.serve_dns().await.unwrap();
     let dns = home.again().cloud().dns;
     let missing = ask(server.address(), "acme.stackpro.localhost.", RecordType::A).await;
     assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
@@ -69,7 +69,7 @@ async fn a_record_added_live_is_answered_over_udp_and_tcp_until_it_goes() {
 #[tokio::test]
 async fn a_name_without_that_type_is_no_data_and_other_zones_are_refused() {
     let home = Home::new();
-    let running = home.local.serve_dns(0).await.unwrap();
+    let running = home.local.serve_dns().await.unwrap();
     let server = running.address();
     home.local.cloud().dns.upsert(&record("a.b.stackpro.localhost", 1)).await.unwrap();
     for (name, kind) in [
@@ -94,11 +94,12 @@ async fn a_name_without_that_type_is_no_data_and_other_zones_are_refused() {
 #[tokio::test]
 async fn a_port_has_one_name_server_until_it_is_dropped() {
     let home = Home::new();
-    let first = home.local.serve_dns(0).await.unwrap();
+    let first = home.local.serve_dns().await.unwrap();
     let port = first.address().port();
-    assert!(home.local.serve_dns(port).await.is_err());
+    let second = home.on_dns_port(port);
+    assert!(second.serve_dns().await.is_err());
     drop(first);
-    until("the port is free", || async { home.local.serve_dns(port).await.is_ok() }).await;
+    until("the port is free", || async { second.serve_dns().await.is_ok() }).await;
 }
 
 #[tokio::test]

@@ -38,7 +38,12 @@ impl Home {
 
     /// What another process sees, or this one after a restart.
     fn again(&self) -> LocalCloud {
-        LocalCloud::open(LocalSettings::new(self.folder.path(), toy_agent())).unwrap()
+        self.on_dns_port(0)
+    }
+
+    fn on_dns_port(&self, dns_port: u16) -> LocalCloud {
+        let settings = LocalSettings { dns_port, ..LocalSettings::new(self.folder.path(), toy_agent()) };
+        LocalCloud::open(settings).unwrap()
     }
 
     fn instance(&self, id: &InstanceId) -> PathBuf {

@@ -77,8 +77,27 @@ pub async fn new_instance(
     Ok(new)
 }
 
+/// What is wrong with a cloud is said before the first launch, and not by an instance that never comes up.
+/// Looked at once a process, and no more once an instance has enrolled: then it was all right.
+async fn may_launch(world: &World) -> Result<(), StepError> {
+    if world.launch_checked.get().is_some() {
+        return Ok(());
+    }
+    let instances = world.store.instances(false).await.map_err(store_error)?;
+    if !instances.iter().any(|row| row.enrolled_at.is_some()) {
+        for check in world.cloud.checks.before_launch().await {
+            if let Err(wrong) = check.found {
+                return Err(StepError::Retry(format!("{}: {wrong}", check.name)));
+            }
+        }
+    }
+    let _ = world.launch_checked.set(());
+    Ok(())
+}
+
 /// Launches it, or finds what an earlier execution launched.
 pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepError> {
+    may_launch(world).await?;
     let wanted = new.wanted();
     let spec = LaunchSpec {
         token: new.token.clone(),

@@ -124,6 +124,7 @@ impl Server {
             runner: OnceLock::new(),
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
+            launch_checked: OnceLock::new(),
             time_machine: Some(Arc::new(machine)),
             mailbox: None,
         });

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use serde_json::json;
+use stackpro_cloud::Check;
 use stackpro_server::drift::Drift;
 use stackpro_server::reconcilers::sweeper;
 use stackpro_server::world::World;
@@ -10,12 +11,6 @@ use stackpro_server::world::World;
 use super::show;
 use crate::app::{App, Result};
 use crate::config::Config;
-
-struct Check {
-    name: String,
-    /// What was found, or what to do.
-    found: std::result::Result<String, String>,
-}
 
 pub(crate) async fn run(config: Config, as_json: bool) -> Result<ExitCode> {
     let checks = checks(config).await;
@@ -73,8 +68,8 @@ async fn checks(config: Config) -> Vec<Check> {
     add("ledger", ledger(world).await);
     let till = world.till.check().await;
     add("till", till.map_err(|error| format!("{error}; is `stackpro serve` running, or STRIPE_SECRET_KEY set?")));
-    for (name, found) in app.cloud.check(app.config.dns_port) {
-        add(&format!("local cloud: {name}"), found);
+    for check in world.cloud.checks.all().await {
+        add(&format!("{} cloud: {}", world.cloud.name, check.name), check.found);
     }
     checks
 }

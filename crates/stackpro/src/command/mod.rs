@@ -159,7 +159,7 @@ async fn run(command: Command, config: Config, json: bool) -> Result<ExitCode> {
         Command::Doctor => return doctor::run(config, json).await,
         Command::Stop => {
             let app = App::beside(config).await?;
-            let failed = app.cloud.stop_all().await;
+            let failed = app.local.cloud.stop_all().await;
             for (instance, error) in &failed {
                 show::error(&format!("{instance} did not end: {error}"));
             }
