@@ -12,7 +12,8 @@ mod settings;
 mod tags;
 
 use aws_config::timeout::TimeoutConfig;
-use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 
@@ -30,23 +31,13 @@ impl Aws {
     /// Finds credentials and region as every AWS tool does (environment, profile, instance role); makes no
     /// call to AWS by itself.
     pub async fn open(settings: AwsSettings) -> Self {
-        let http = aws_smithy_http_client::Builder::new()
-            .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
-            .build_https();
-        let patience = TimeoutConfig::builder()
-            .connect_timeout(settings.connect_patience)
-            .operation_timeout(settings.patience)
-            .build();
-        let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
-            .http_client(http)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(patience);
-        if let Some(region) = &settings.region {
-            loader = loader.region(Region::new(region.clone()));
-        }
-        if let Some(endpoint) = &settings.endpoint {
-            loader = loader.endpoint_url(endpoint);
-        }
+        let loader = loader(&settings);
+        Self { sdk: loader.load().await, settings }
+    }
+
+    /// With these credentials instead.
+    pub async fn open_as(settings: AwsSettings, credentials: Credentials) -> Self {
+        let loader = loader(&settings).credentials_provider(credentials);
         Self { sdk: loader.load().await, settings }
     }
 
@@ -54,8 +45,34 @@ impl Aws {
         &self.settings
     }
 
+    /// How the SDK reaches AWS.
+    pub fn sdk(&self) -> &SdkConfig {
+        &self.sdk
+    }
+
     /// The region that calls go to, if one is known.
     pub fn region(&self) -> Option<&str> {
         self.sdk.region().map(AsRef::as_ref)
     }
+}
+
+fn loader(settings: &AwsSettings) -> ConfigLoader {
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls::Provider::Rustls(tls::rustls_provider::CryptoMode::Ring))
+        .build_https();
+    let patience = TimeoutConfig::builder()
+        .connect_timeout(settings.connect_patience)
+        .operation_timeout(settings.patience)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(patience);
+    if let Some(region) = &settings.region {
+        loader = loader.region(Region::new(region.clone()));
+    }
+    if let Some(endpoint) = &settings.endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader
 }

@@ -1,0 +1,5 @@
+//! The cloud on AWS against an emulator. What the emulator gets wrong is written in `docs/aws.md`, and is checked
+//! by other means there.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod moto;
