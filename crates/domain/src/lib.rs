@@ -3,6 +3,7 @@
 //! Everything here is a plain value or a pure function. There is no IO, no async and no clock:
 //! the time and every random choice are arguments. Start reading at [`lifecycle`].
 
+pub mod cost;
 pub mod ids;
 pub mod lifecycle;
 pub mod limits;
@@ -11,8 +12,9 @@ pub mod money;
 pub mod names;
 pub mod placement;
 pub mod plan;
+pub mod prices;
 pub mod time;
 
 pub use ids::{ClientId, FlowId, InstanceId, MemberId, ResourceId};
-pub use money::Cents;
-pub use time::{Clock, Time};
+pub use money::{Cents, Micros};
+pub use time::{Clock, Span, Time};

@@ -1,4 +1,4 @@
-//! Money: whole cents of US dollars.
+//! Money: whole cents of US dollars, and whole micro-dollars for what costs less than a cent.
 
 use std::fmt;
 use std::iter::Sum;
@@ -31,6 +31,46 @@ impl Sum for Cents {
     }
 }
 
+/// An amount in millionths of a US dollar: what things cost. A cost is computed exactly and rounded once, half
+/// up, to these; sums of them are exact, and only what is shown is rounded again, half up, to cents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Micros(pub i64);
+
+impl Micros {
+    /// In one cent.
+    const CENT: i64 = 10_000;
+
+    /// `part / whole` rounded half up; `whole` is not 0.
+    pub(crate) fn rounded(part: u128, whole: u128) -> Self {
+        let doubled = part.saturating_mul(2).saturating_add(whole) / whole.saturating_mul(2);
+        Self(i64::try_from(doubled).unwrap_or(i64::MAX))
+    }
+
+    /// Rounded half up.
+    pub const fn cents(self) -> Cents {
+        Cents(self.0.saturating_add(Self::CENT / 2).div_euclid(Self::CENT))
+    }
+}
+
+impl From<Cents> for Micros {
+    fn from(cents: Cents) -> Self {
+        Self(cents.0.saturating_mul(Self::CENT))
+    }
+}
+
+impl Add for Micros {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
+impl Sum for Micros {
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self(0), Add::add)
+    }
+}
+
 /// `$299`, `$2,990`, `$0.50`, `-$3`.
 impl fmt::Display for Cents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -57,5 +97,12 @@ mod tests {
     fn amounts_read_as_on_a_price_list() {
         let shown: Vec<String> = [29_900, 299_000, 50, -300, 123_456_789].map(|c| Cents(c).to_string()).into();
         assert_eq!(shown, ["$299", "$2,990", "$0.50", "-$3", "$1,234,567.89"]);
+    }
+
+    #[test]
+    fn halves_are_rounded_up_once() {
+        assert_eq!([4_999, 5_000, 15_000, 0].map(|m| Micros(m).cents().0), [0, 1, 2, 0]);
+        assert_eq!([(1, 2), (1, 3), (2, 3), (5, 10), (0, 7)].map(|(a, b)| Micros::rounded(a, b).0), [1, 0, 1, 1, 0]);
+        assert_eq!(Micros::from(Cents(1_234)).cents(), Cents(1_234));
     }
 }

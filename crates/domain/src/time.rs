@@ -30,6 +30,9 @@ impl<C: Clock + ?Sized> Clock for std::sync::Arc<C> {
 }
 
 impl Time {
+    /// Later than anything: until when what has no end lasts.
+    pub const NEVER: Self = Self(i64::MAX);
+
     /// Milliseconds since the Unix epoch.
     pub const fn ms(self) -> i64 {
         self.0
@@ -78,6 +81,41 @@ impl Time {
     }
 }
 
+/// From one instant until before another; empty when that is not later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub from: Time,
+    pub until: Time,
+}
+
+impl Span {
+    /// The month, in UTC, that an instant is in.
+    pub fn month_of(at: Time) -> Self {
+        let from = at.month_start();
+        // No month has 32 days, and none has fewer than 28.
+        Self { from, until: from.plus_days(32).month_start() }
+    }
+
+    /// Milliseconds.
+    pub const fn ms(self) -> u64 {
+        let ms = self.until.since(self.from);
+        if ms > 0 { ms as u64 } else { 0 }
+    }
+
+    /// What both have in common.
+    pub fn within(self, other: Self) -> Self {
+        Self { from: self.from.max(other.from), until: self.until.min(other.until) }
+    }
+
+    /// The parts of it that are in each month, in their order; none when it is empty.
+    pub fn months(self) -> impl Iterator<Item = Self> {
+        let first = Self::month_of(self.from);
+        std::iter::successors(Some(first), |month| Some(Self::month_of(month.until)))
+            .take_while(move |month| month.from < self.until && self.from < self.until)
+            .map(move |month| self.within(month))
+    }
+}
+
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.3}", self.timestamp())
@@ -123,6 +161,18 @@ mod tests {
         assert_eq!(Time(1_795_562_204_123).month_start(), start);
         assert_eq!(start.month_start(), start);
         assert_eq!(start.plus(-1).month_start(), "2026-10-01T00:00:00Z".parse().unwrap());
+    }
+
+    #[test]
+    fn a_span_has_its_part_in_each_month() {
+        let time = |text: &str| text.parse::<Time>().unwrap();
+        let span = Span { from: time("2026-11-30T12:00:00Z"), until: time("2027-02-01T00:00:00Z") };
+        let parts: Vec<(String, u64)> = span.months().map(|part| (part.from.date(), part.ms() / HOUR as u64)).collect();
+        let expected = [("30 November 2026", 12), ("1 December 2026", 31 * 24), ("1 January 2027", 31 * 24)];
+        assert_eq!(parts, expected.map(|(date, hours)| (date.to_owned(), hours)));
+        assert_eq!(parts.iter().map(|part| part.1).sum::<u64>(), span.ms() / HOUR as u64);
+        assert_eq!(Span { from: span.until, until: span.from }.months().count(), 0);
+        assert_eq!(Span::month_of(time("2028-02-29T23:59:59Z")).ms(), 29 * DAY as u64);
     }
 
     #[test]
