@@ -60,7 +60,7 @@ impl Record for Client {
     }
 }
 
-fn interval(text: &str) -> Option<Interval> {
+pub(crate) fn interval(text: &str) -> Option<Interval> {
     [Interval::Month, Interval::Year].into_iter().find(|interval| interval.as_str() == text)
 }
 
@@ -142,7 +142,7 @@ impl Tx {
             host, customer_id, subscription_id, certificate, portal_rotation, created_at) \
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
         columns(q(sql), client)?.bind(client.created_at).run(&mut self.conn).await?;
-        Ok(())
+        self.keep_term(client).await
     }
 
     /// Writes all of it, and when its life moves next. Conflicts: `host`, `customer`.
@@ -152,6 +152,27 @@ impl Tx {
             next_at = $7, stack = $8, hosting_id = $9, host = $10, customer_id = $11, subscription_id = $12, \
             certificate = $13, portal_rotation = $14 WHERE id = $1";
         columns(q(sql), client)?.run(&mut self.conn).await?;
+        self.keep_term(client).await
+    }
+
+    /// Since when the client pays for what: what is over gets its end, and what is new its beginning.
+    async fn keep_term(&mut self, client: &Client) -> Result<()> {
+        let (now, pays) = (self.store.now(), client.life.state.is_paying());
+        let interval = client.interval.unwrap_or(Interval::Month).as_str();
+        // Who is suspended is so from its date, also when that was noticed later.
+        let over = client.life.suspended_at.map_or(now, |at| at.min(now));
+        let sql = "UPDATE terms SET until_at = CASE WHEN from_at > $2 THEN from_at ELSE $2 END \
+            WHERE client_id = $1 AND until_at IS NULL AND NOT ($3 AND plan = $4 AND billing_interval = $5)";
+        let statement = q(sql).bind(&client.id).bind(over).bind(pays).bind(&client.plan).bind(interval);
+        statement.run(&mut self.conn).await?;
+        if pays {
+            let sql = "INSERT INTO terms (client_id, plan, billing_interval, from_at) SELECT $1, $2, $3, $4 \
+                WHERE NOT EXISTS (SELECT 1 FROM terms WHERE client_id = $1 AND until_at IS NULL) \
+                ON CONFLICT (client_id, from_at) DO UPDATE SET plan = excluded.plan, \
+                billing_interval = excluded.billing_interval, until_at = NULL";
+            let statement = q(sql).bind(&client.id).bind(&client.plan).bind(interval).bind(now);
+            statement.run(&mut self.conn).await?;
+        }
         Ok(())
     }
 }

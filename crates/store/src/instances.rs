@@ -1,11 +1,11 @@
-//! Instances, who has a stack on which, and what the stacks use.
+//! Instances, and who has a stack on which.
 
 use stackpro_domain::placement::{Placement, Room, place};
-use stackpro_domain::{ClientId, InstanceId, ResourceId, Time};
+use stackpro_domain::{ClientId, InstanceId, ResourceId};
 
 use crate::db::{Conn, Turn};
 use crate::error::Result;
-use crate::model::{Counters, HostKind, InstancePhase, InstanceRow, Usage};
+use crate::model::{HostKind, InstancePhase, InstanceRow};
 use crate::query::{Id, Record, Row, Statement, q};
 use crate::{Store, Tx};
 
@@ -66,40 +66,6 @@ async fn instance_by_cloud_id(conn: &mut Conn, id: &InstanceId) -> Result<Option
     q(select_instance!("WHERE t.cloud_id = $1")).bind(id).locking(conn).one(conn).await
 }
 
-/// What one instance counted, and whether the client is served from there.
-struct UsageThere {
-    is_host: bool,
-    counted: Usage,
-}
-
-impl Record for UsageThere {
-    fn read(row: &Row<'_>) -> Result<Self> {
-        let counted = Usage {
-            storage_bytes: row.count("storage_bytes")?,
-            files: row.count("files")?,
-            requests: row.count("requests")?,
-            traffic_bytes: row.count("traffic_bytes")?,
-            reported_at: row.maybe_time("reported_at")?,
-        };
-        let (host, here): (Option<String>, String) = (row.get("hosting_id")?, row.text("instance_id")?);
-        Ok(Self { is_host: host.as_deref() == Some(&here), counted })
-    }
-}
-
-pub(crate) const USAGE: &str = "SELECT u.*, c.hosting_id FROM usages u JOIN clients c ON c.id = u.client_id \
-    WHERE u.client_id = $1";
-
-pub(crate) async fn usage(conn: &mut Conn, client: &ClientId) -> Result<Usage> {
-    let mut all: Vec<UsageThere> = q(USAGE).bind(client).all(conn).await?;
-    all.sort_by_key(|there| (there.is_host, there.counted.reported_at));
-    let Some(present) = all.last().map(|there| there.counted) else { return Ok(Usage::default()) };
-    Ok(Usage {
-        requests: all.iter().map(|there| there.counted.requests).sum(),
-        traffic_bytes: all.iter().map(|there| there.counted.traffic_bytes).sum(),
-        ..present
-    })
-}
-
 impl Store {
     /// The oldest first.
     pub async fn instances(&self, include_released: bool) -> Result<Vec<InstanceRow>> {
@@ -133,8 +99,17 @@ impl Store {
         Ok(ids.into_iter().map(|id| id.0).collect())
     }
 
-    pub async fn usage(&self, client: &ClientId) -> Result<Usage> {
-        usage(&mut self.read().await?, client).await
+    /// Who has a stack where, on every instance.
+    pub async fn stacks(&self) -> Result<Vec<(ResourceId, ClientId)>> {
+        struct Stack(ResourceId, ClientId);
+        impl Record for Stack {
+            fn read(row: &Row<'_>) -> Result<Self> {
+                Ok(Self(row.parse("instance_id")?, row.parse("client_id")?))
+            }
+        }
+        let sql = "SELECT instance_id, client_id FROM stacks ORDER BY instance_id, client_id";
+        let stacks: Vec<Stack> = q(sql).all(&mut self.read().await?).await?;
+        Ok(stacks.into_iter().map(|Stack(instance, client)| (instance, client)).collect())
     }
 }
 
@@ -142,17 +117,23 @@ impl Tx {
     /// Idempotent by id. Conflicts: `instance` (its cloud id is another row's).
     pub async fn insert_instance(&mut self, instance: &InstanceRow) -> Result<()> {
         let sql = "INSERT INTO instances (id, cloud_id, kind, instance_type, capacity, state, front, control, version, \
-            enrolled_at, last_report_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-            ON CONFLICT (id) DO NOTHING";
-        columns(q(sql), instance).bind(instance.created_at).run(&mut self.conn).await?;
+            enrolled_at, last_report_at, created_at, launched_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING";
+        let launched_at = instance.cloud_id.as_ref().map(|_| instance.created_at);
+        columns(q(sql), instance).bind(instance.created_at).bind(launched_at).run(&mut self.conn).await?;
         Ok(())
     }
 
-    /// Conflicts: `instance` (its cloud id is another row's).
+    /// Conflicts: `instance` (its cloud id is another row's). It costs from when it has the cloud's id until it
+    /// is released.
     pub async fn update_instance(&mut self, instance: &InstanceRow) -> Result<()> {
         let sql = "UPDATE instances SET cloud_id = $2, kind = $3, instance_type = $4, capacity = $5, state = $6, \
-            front = $7, control = $8, version = $9, enrolled_at = $10, last_report_at = $11 WHERE id = $1";
-        columns(q(sql), instance).run(&mut self.conn).await?;
+            front = $7, control = $8, version = $9, enrolled_at = $10, last_report_at = $11, \
+            launched_at = coalesce(launched_at, $12), released_at = coalesce(released_at, $13) WHERE id = $1";
+        let now = self.store.now();
+        let launched_at = instance.cloud_id.as_ref().map(|_| now);
+        let released_at = (instance.state == InstancePhase::Released).then_some(now);
+        columns(q(sql), instance).bind(launched_at).bind(released_at).run(&mut self.conn).await?;
         Ok(())
     }
 
@@ -183,7 +164,7 @@ impl Tx {
         let Some(mut chosen) = open.into_iter().find(|row| row.cloud_id.as_ref() == Some(&chosen)) else {
             return Ok(None);
         };
-        insert_stack(&mut self.conn, client, &chosen.id).await?;
+        self.insert_stack(client, &chosen.id).await?;
         chosen.clients += 1;
         self.touch(client.as_str());
         Ok(Some(chosen))
@@ -193,57 +174,38 @@ impl Tx {
     pub async fn add_stack(&mut self, client: &ClientId, instance: &ResourceId) -> Result<()> {
         self.conn.take_turn(Turn::Places, "").await?;
         self.touch(client.as_str());
-        insert_stack(&mut self.conn, client, instance).await
+        self.insert_stack(client, instance).await
     }
 
+    async fn insert_stack(&mut self, client: &ClientId, instance: &ResourceId) -> Result<()> {
+        let sql = "INSERT INTO stacks (client_id, instance_id) VALUES ($1, $2) \
+            ON CONFLICT (client_id, instance_id) DO NOTHING";
+        if q(sql).bind(client).bind(instance).run(&mut self.conn).await? == 0 {
+            return Ok(());
+        }
+        let sql = "INSERT INTO placements (client_id, instance_id, from_at) VALUES ($1, $2, $3) \
+            ON CONFLICT (client_id, instance_id, from_at) DO UPDATE SET until_at = NULL";
+        let now = self.store.now();
+        q(sql).bind(client).bind(instance).bind(now).run(&mut self.conn).await?;
+        Ok(())
+    }
+
+    /// The client has no stack there any more. Twice is as good as once.
     pub async fn remove_stack(&mut self, client: &ClientId, instance: &ResourceId) -> Result<()> {
+        self.touch(client.as_str());
         let sql = "DELETE FROM stacks WHERE client_id = $1 AND instance_id = $2";
-        q(sql).bind(client).bind(instance).run(&mut self.conn).await?;
-        self.touch(client.as_str());
-        Ok(())
-    }
-
-    /// Keeps what an agent counted since it started.
-    pub async fn record_usage(
-        &mut self,
-        client: &ClientId,
-        instance: &ResourceId,
-        counters: &Counters,
-        now: Time,
-    ) -> Result<()> {
-        // A counter below the last one began anew, so all of it is to be added.
-        let sql = "INSERT INTO usages (client_id, instance_id, storage_bytes, files, requests, traffic_bytes, \
-            last_requests, last_traffic, reported_at) VALUES ($1, $2, $3, $4, $5, $6, $5, $6, $7) \
-            ON CONFLICT (client_id, instance_id) DO UPDATE SET \
-            storage_bytes = excluded.storage_bytes, files = excluded.files, reported_at = excluded.reported_at, \
-            requests = usages.requests + excluded.last_requests - CASE \
-                WHEN excluded.last_requests < usages.last_requests THEN 0 ELSE usages.last_requests END, \
-            traffic_bytes = usages.traffic_bytes + excluded.last_traffic - CASE \
-                WHEN excluded.last_traffic < usages.last_traffic THEN 0 ELSE usages.last_traffic END, \
-            last_requests = excluded.last_requests, last_traffic = excluded.last_traffic";
-        q(sql)
-            .bind(client)
-            .bind(instance)
-            .bind(counters.storage_bytes)
-            .bind(counters.files)
-            .bind(counters.requests)
-            .bind(counters.traffic_bytes)
-            .bind(now)
-            .run(&mut self.conn)
-            .await?;
-        self.touch(client.as_str());
-        Ok(())
+        if q(sql).bind(client).bind(instance).run(&mut self.conn).await? == 0 {
+            return Ok(());
+        }
+        let sql = "UPDATE placements SET until_at = $3 \
+            WHERE client_id = $1 AND instance_id = $2 AND until_at IS NULL";
+        let now = self.store.now();
+        q(sql).bind(client).bind(instance).bind(now).run(&mut self.conn).await?;
+        self.end_usage(client, instance).await
     }
 }
 
 fn room(row: &InstanceRow) -> Option<Room> {
     let instance = row.cloud_id.clone()?;
     Some(Room { instance, clients: row.clients, capacity: row.capacity, open: row.state == InstancePhase::Ready })
-}
-
-async fn insert_stack(conn: &mut Conn, client: &ClientId, instance: &ResourceId) -> Result<()> {
-    let sql =
-        "INSERT INTO stacks (client_id, instance_id) VALUES ($1, $2) ON CONFLICT (client_id, instance_id) DO NOTHING";
-    q(sql).bind(client).bind(instance).run(conn).await?;
-    Ok(())
 }

@@ -8,6 +8,7 @@
 //! Start reading at [`Store::open`]. What differs between the two databases is in `db.rs`, and nowhere else.
 
 mod clients;
+mod costs;
 mod db;
 mod error;
 mod flows;
@@ -23,16 +24,20 @@ mod plans_tests;
 mod query;
 mod rates;
 mod records;
+mod tally;
 mod till;
+mod usages;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use stackpro_domain::{Clock, Time};
 
+pub use costs::Whose;
 use db::{Conn, Db};
 pub use error::{Result, StoreError};
 pub use model::*;
+pub use tally::statements;
 
 /// How a store works.
 #[derive(Clone)]

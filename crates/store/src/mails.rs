@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::lists::{Cursor, page};
 use crate::model::{AuditRow, Contact, MailState, OutMail, Page};
 use crate::query::{Record, Row, q};
+use crate::usages::{self, Counted};
 use crate::{Store, Tx};
 
 impl Record for OutMail {
@@ -128,12 +129,24 @@ impl Tx {
         Ok(())
     }
 
-    /// Delivered to whoever carries it; the first time counts.
+    /// Delivered to whoever carries it; the first time counts, also in its client's month.
     pub async fn mail_sent(&mut self, id: &str, now: Time) -> Result<()> {
+        struct Of(Option<ClientId>);
+        impl Record for Of {
+            fn read(row: &Row<'_>) -> Result<Self> {
+                row.maybe_parse("client_id").map(Self)
+            }
+        }
         let sql = "UPDATE mails SET state = 'sent', sent_at = $2, next_at = NULL, error = NULL \
-            WHERE id = $1 AND state <> 'sent'";
-        q(sql).bind(id).bind(now).run(&mut self.conn).await?;
-        Ok(())
+            WHERE id = $1 AND state <> 'sent' RETURNING client_id";
+        let sent: Option<Of> = q(sql).bind(id).bind(now).one(&mut self.conn).await?;
+        match sent {
+            Some(Of(Some(client))) => {
+                let one = Counted { mails: 1, ..Counted::nothing(&client, now) };
+                usages::count(&mut self.conn, &[one]).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Failed once more: tried again at `next_at`, or never when `give_up`.

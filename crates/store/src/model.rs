@@ -214,6 +214,21 @@ pub struct Usage {
     pub reported_at: Option<Time>,
 }
 
+/// What a client used in one month. Storage and members are the most that there were at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageMonth {
+    /// When it began, in UTC.
+    pub month: Time,
+    /// What was stored, times how long it was.
+    pub kib_seconds: u64,
+    pub storage_bytes: u64,
+    pub members: u32,
+    pub mails: u64,
+    pub requests: u64,
+    pub traffic_bytes: u64,
+}
+
 /// What an agent counted for one stack. A counter that became smaller began anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

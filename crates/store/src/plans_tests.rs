@@ -7,7 +7,7 @@ use stackpro_domain::{Clock, Time};
 use crate::db::Conn;
 use crate::error::Result;
 use crate::query::{Record, Row, Statement, among, q};
-use crate::{Options, Store, flows, instances, journal, mails, members, records, till};
+use crate::{Options, Store, costs, flows, instances, journal, mails, members, records, till, usages};
 
 struct Still;
 
@@ -47,7 +47,13 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("till_events_parked", q(till::PARKED).bind(10_i64)),
         ("sessions_refresh_hash", q(members::SESSION_BY_HASH).bind("h")),
         ("members_client", q(members::MEMBER_COUNT).bind("c")),
-        ("", q(instances::USAGE).bind("c")),
+        ("", q(usages::USAGE).bind("c")),
+        ("", q(usages::MONTHS).bind("c").bind(10_i64)),
+        ("instances_released", q(costs::INSTANCES).bind(at).bind(at)),
+        ("placements_", q(costs::STAYS).bind(at).bind(at)),
+        ("terms_", q(costs::TERMS).bind(at).bind(at)),
+        ("usage_months_month", q(costs::USED).bind(at)),
+        ("usage_months_month", q(costs::TRAFFIC).bind(at)),
         ("", q(instances::BY_ID).bind("i")),
         ("instances_kind", q(instances::OPEN)),
     ]

@@ -12,6 +12,7 @@ use stackpro_domain::{ClientId, FlowId, InstanceId, MemberId, ResourceId, Time};
 
 use crate::db::{self, Conn, FOR_UPDATE, FOR_UPDATE_SKIP, Raw};
 use crate::error::{Result, StoreError};
+use crate::tally;
 
 /// An argument. Each kind keeps its type also when it is NULL, because PostgreSQL plans by types.
 pub(crate) enum Arg {
@@ -48,12 +49,23 @@ pub(crate) fn values(head: &str, columns: usize, rows: usize, tail: &str) -> Sta
 /// `head ($1,$2,…) tail` with one argument for each key. The list is padded to a power of two, so that few
 /// different statements are prepared.
 pub(crate) fn among<'k>(head: &str, keys: impl IntoIterator<Item = &'k str>, tail: &str) -> Statement {
-    let mut args: Vec<Arg> = keys.into_iter().map(Arg::from).collect();
-    let padded = args.len().next_power_of_two();
-    let last = args.last().map(|arg| if let Arg::Text(text) = arg { text.clone() } else { None });
+    among_after(Vec::new(), head, keys, tail)
+}
+
+/// The same, after the arguments that `head` has. Among no keys is nothing.
+pub(crate) fn among_after<'k>(
+    mut args: Vec<Arg>,
+    head: &str,
+    keys: impl IntoIterator<Item = &'k str>,
+    tail: &str,
+) -> Statement {
+    let first = args.len();
+    args.extend(keys.into_iter().map(Arg::from));
+    let padded = first + (args.len() - first).next_power_of_two();
+    let last = args[first..].last().map(|arg| if let Arg::Text(text) = arg { text.clone() } else { None });
     args.resize_with(padded, || Arg::Text(last.clone().flatten()));
     let mut sql = format!("{head} (");
-    push_places(&mut sql, 0, padded);
+    push_places(&mut sql, first, padded - first);
     sql.push(')');
     sql.push_str(tail);
     Statement { sql: Cow::Owned(sql), args, conflicts: &[] }
@@ -99,6 +111,7 @@ impl Statement {
 
     /// Executes it; the number of rows that it touched.
     pub(crate) async fn run(self, conn: &mut Conn) -> Result<u64> {
+        tally::count();
         let conflicts = self.conflicts;
         match conn.raw() {
             Raw::Sqlite(c) => self.sqlite().execute(c).await.map(|done| done.rows_affected()),
@@ -108,6 +121,7 @@ impl Statement {
     }
 
     pub(crate) async fn all<T: Record>(self, conn: &mut Conn) -> Result<Vec<T>> {
+        tally::count();
         let conflicts = self.conflicts;
         match conn.raw() {
             Raw::Sqlite(c) => {

@@ -89,18 +89,18 @@ async fn report(State(app): State<App>, headers: HeaderMap, request: Request) ->
     row.version = Some(version);
     row.last_report_at = Some(now);
     tx.update_instance(&row).await?;
-    for stack in &body.stacks {
-        // It may only speak for who was placed on it.
-        if placed.contains(&stack.client_id) {
-            let counters = Counters {
-                storage_bytes: bounded(stack.usage.storage_bytes),
-                files: bounded(stack.usage.files),
-                requests: bounded(stack.usage.requests),
-                traffic_bytes: bounded(stack.usage.traffic_bytes),
-            };
-            tx.record_usage(&stack.client_id, &row.id, &counters, now).await?;
-        }
-    }
+    // It may only speak for who was placed on it.
+    let stacks = body.stacks.into_iter().filter(|stack| placed.contains(&stack.client_id));
+    let reported = stacks.map(|stack| {
+        let counters = Counters {
+            storage_bytes: bounded(stack.usage.storage_bytes),
+            files: bounded(stack.usage.files),
+            requests: bounded(stack.usage.requests),
+            traffic_bytes: bounded(stack.usage.traffic_bytes),
+        };
+        (stack.client_id, counters)
+    });
+    tx.record_usages(&row.id, reported.collect(), now).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

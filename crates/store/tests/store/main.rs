@@ -21,6 +21,7 @@ macro_rules! on_both {
     };
 }
 
+mod costs;
 mod flows;
 mod kill;
 mod limits;

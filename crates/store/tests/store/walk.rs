@@ -273,7 +273,8 @@ async fn usage_adds_up_over_restarts(place: Place) {
         let counters =
             Counters { storage_bytes: storage, files: storage / 10, requests, traffic_bytes: requests * 1000 };
         let mut tx = store.begin().await.unwrap();
-        tx.record_usage(&ids[0], &instance.parse().unwrap(), &counters, NOW.plus(n as i64)).await.unwrap();
+        let reported = [(ids[0].clone(), counters)].into();
+        tx.record_usages(&instance.parse().unwrap(), reported, NOW.plus(n as i64)).await.unwrap();
         tx.commit().await.unwrap();
     }
     let total = Usage {
