@@ -1,6 +1,7 @@
 //! Carries flows out: claims steps, executes them side by side, keeps their leases alive, records how they
 //! ended. It keeps no state of its own, so that it may die at any instant; another claims what it held.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use crate::journal::{Ask, Claim, Ended, Journal};
+use crate::journal::{Ask, Claim, Ended, Journal, JournalError};
 use crate::spec::{Registry, StepCtx, StepError, StepSpec, UndoError};
 use crate::state::Outcome;
 
@@ -46,6 +47,7 @@ pub enum Moment {
 
 type Hook = dyn Fn(&Claim, Moment) + Send + Sync;
 type Fault = dyn Fn(&Claim) -> Option<String> + Send + Sync;
+type Jitter = dyn Fn(i64) -> i64 + Send + Sync;
 
 pub struct Runner<W: 'static> {
     journal: Arc<dyn Journal>,
@@ -57,6 +59,7 @@ pub struct Runner<W: 'static> {
     wake: Notify,
     hook: Option<Box<Hook>>,
     fault: Option<Box<Fault>>,
+    jitter: Box<Jitter>,
     /// Rounds of looking for work that succeeded; [`Runner::is_alive`] watches it.
     last_look: AtomicI64,
     started: tokio::time::Instant,
@@ -87,6 +90,7 @@ impl<W: Send + Sync + 'static> Runner<W> {
             wake: Notify::new(),
             hook: None,
             fault: None,
+            jitter: Box::new(|ms| rand::rng().random_range(0..=ms)),
             last_look: AtomicI64::new(i64::MIN),
             started: tokio::time::Instant::now(),
         }
@@ -102,6 +106,13 @@ impl<W: Send + Sync + 'static> Runner<W> {
     #[must_use]
     pub fn with_fault(mut self, fault: impl Fn(&Claim) -> Option<String> + Send + Sync + 'static) -> Self {
         self.fault = Some(Box::new(fault));
+        self
+    }
+
+    /// Draws from 0 to `ms`, instead of the machine's own randomness: for a run that can be repeated.
+    #[must_use]
+    pub fn with_jitter(mut self, jitter: impl Fn(i64) -> i64 + Send + Sync + 'static) -> Self {
+        self.jitter = Box::new(jitter);
         self
     }
 
@@ -132,6 +143,23 @@ impl<W: Send + Sync + 'static> Runner<W> {
         }
         tasks.close();
         tasks.wait().await;
+    }
+
+    /// Executes what may run now, one step after the other, until nothing may: for one who moves the journal's
+    /// clock, and wants the same order every time. Returns how many steps it executed.
+    pub async fn settle(&self) -> Result<u64, JournalError> {
+        let (mut executed, mut claimed) = (0, VecDeque::new());
+        loop {
+            let Some(claim) = claimed.pop_front() else {
+                claimed.extend(self.journal.claim(&Ask { steps: 1, ..self.ask.clone() }).await?);
+                if claimed.is_empty() {
+                    return Ok(executed);
+                }
+                continue;
+            };
+            claimed.extend(self.execute(claim).await);
+            executed += 1;
+        }
     }
 
     async fn look(self: &Arc<Self>, tasks: &TaskTracker) -> usize {
@@ -232,10 +260,21 @@ impl<W: Send + Sync + 'static> Runner<W> {
         }
     }
 
+    /// Many flows that were throttled together must not come back together.
+    fn jittered(&self, outcome: Outcome) -> Outcome {
+        match outcome {
+            Outcome::Throttled(ms, cause) => {
+                let extra = (self.jitter)(ms.max(1));
+                Outcome::Throttled(ms.saturating_add(extra), cause)
+            }
+            other => other,
+        }
+    }
+
     /// An outcome that cannot be recorded is tried for as long as the lease may hold; then whoever takes
     /// the step over executes it again.
     async fn record(&self, claim: &Claim, outcome: Outcome) -> Vec<Claim> {
-        let outcome = jittered(outcome);
+        let outcome = self.jittered(outcome);
         let free = self.permits.available_permits() + 1;
         let ask = Ask { steps: free, ..self.ask.clone() };
         let deadline = tokio::time::Instant::now() + self.config.lease;
@@ -275,17 +314,6 @@ async fn perform<W>(step: &'static StepSpec<W>, ctx: StepCtx<W>, undo: bool) -> 
         Err(StepError::Throttled { ms, cause }) => Outcome::Throttled(ms, cause),
         Err(StepError::Retry(cause)) => Outcome::Retry(cause),
         Err(StepError::Failed(cause)) => Outcome::Failed(cause),
-    }
-}
-
-/// Many flows that were throttled together must not come back together.
-fn jittered(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Throttled(ms, cause) => {
-            let extra = rand::rng().random_range(0..=ms.max(1));
-            Outcome::Throttled(ms.saturating_add(extra), cause)
-        }
-        other => other,
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) fn settings() -> Settings {
         cors_origins: Vec::new(),
         hash_queue: 64,
         rates: Rates::default(),
+        patience: crate::world::PATIENCE,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
@@ -116,6 +117,9 @@ pub struct Delivered {
     pub message: Message,
 }
 
+/// [`Settings::patience`], where someone waits.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How this installation presents itself and what it allows.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -139,6 +143,9 @@ pub struct Settings {
     /// Passwords that may wait to be hashed; beyond it the answer is 503.
     pub hash_queue: usize,
     pub rates: Rates,
+    /// How long one execution of a step waits for what should come soon (an agent's enrolment, a site's
+    /// answer) before it counts as failed and is tried again.
+    pub patience: Duration,
 }
 
 impl Settings {

@@ -111,6 +111,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Settings {
         cors_origins: config.cors_origins.clone(),
         hash_queue: config.hash_queue,
         rates,
+        patience: stackpro_server::world::PATIENCE,
     }
 }
 

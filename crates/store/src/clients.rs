@@ -23,6 +23,11 @@ macro_rules! select_client {
 pub(crate) const BY_ID: &str = select_client!("t.id = $1");
 pub(crate) const BY_CUSTOMER: &str = select_client!("t.customer_id = $1");
 pub(crate) const DUE: &str = "SELECT id FROM clients WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
+pub(crate) const NEXT_DUE: &str = "SELECT min(n) AS n FROM ( \
+    SELECT min(next_at) AS n FROM clients WHERE next_at IS NOT NULL \
+    UNION ALL SELECT min(next_at) FROM flows WHERE next_at IS NOT NULL \
+    UNION ALL SELECT min(next_at) FROM mails WHERE next_at IS NOT NULL \
+    UNION ALL SELECT min(next_at) FROM till_events WHERE next_at IS NOT NULL) AS due";
 pub(crate) const NEXT_DATE: &str = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
 
 const CONFLICTS: &[(&str, &str)] = &[
@@ -115,6 +120,12 @@ impl Store {
     pub async fn due_clients(&self, now: Time, limit: u32) -> Result<Vec<ClientId>> {
         let ids: Vec<Id<ClientId>> = q(DUE).bind(now).bind(limit).all(&mut self.read().await?).await?;
         Ok(ids.into_iter().map(|id| id.0).collect())
+    }
+
+    /// When something of what is kept is due next, if anything waits: a client's date, a flow, a mail or an event
+    /// of the till. For one who moves the clock.
+    pub async fn next_due(&self) -> Result<Option<Time>> {
+        Ok(q(NEXT_DUE).maybe_number(&mut self.read().await?).await?.map(Time))
     }
 
     /// The first date after `now` on which a client's life moves by itself.

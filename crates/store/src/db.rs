@@ -43,9 +43,9 @@ pub(crate) enum Raw<'c> {
 }
 
 impl Db {
-    pub(crate) async fn open(url: &str, connections: u32) -> Result<Self> {
+    pub(crate) async fn open(url: &str, connections: u32, throwaway: bool) -> Result<Self> {
         if let Some(path) = url.strip_prefix("sqlite:") {
-            return open_sqlite(Path::new(path.trim_start_matches("//")), connections).await;
+            return open_sqlite(Path::new(path.trim_start_matches("//")), connections, throwaway).await;
         }
         if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
             return Err(StoreError::Unavailable("its address must begin with sqlite: or postgres://".into()));
@@ -93,7 +93,7 @@ async fn migrate(conn: &mut impl Migrate) -> Result<()> {
     MIGRATIONS.run_direct(None, conn, false).await.map_err(migrate_error)
 }
 
-async fn open_sqlite(path: &Path, connections: u32) -> Result<Db> {
+async fn open_sqlite(path: &Path, connections: u32, throwaway: bool) -> Result<Db> {
     if path.as_os_str().is_empty() || path.as_os_str().as_encoded_bytes().starts_with(b":memory:") {
         return Err(StoreError::Unavailable("SQLite needs a file: sqlite:PATH".into()));
     }
@@ -101,7 +101,7 @@ async fn open_sqlite(path: &Path, connections: u32) -> Result<Db> {
         .filename(path)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(if throwaway { SqliteSynchronous::Off } else { SqliteSynchronous::Full })
         .foreign_keys(true)
         .busy_timeout(PATIENCE)
         .statement_cache_capacity(STATEMENTS)

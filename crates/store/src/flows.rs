@@ -108,7 +108,7 @@ impl Tx {
         let Some((mut flow, mut steps)) = self.locked_flow(id).await? else {
             return Err(StoreError::Invalid("flow"));
         };
-        let (before, now) = (steps.clone(), self.conn.now().await?);
+        let (before, now) = (steps.clone(), self.store.lease_now(&mut self.conn).await?);
         if let Err(refused) = change(&mut flow, &mut steps, now) {
             return Ok(Err(refused));
         }
@@ -147,7 +147,7 @@ impl Tx {
         let statement = q(UNFINISHED).bind(subject).locking(&self.conn);
         let mut open: Vec<Unfinished> = statement.all(&mut self.conn).await?;
         open.reverse();
-        let now = self.conn.now().await?;
+        let now = self.store.lease_now(&mut self.conn).await?;
         let mut not_before = now;
         let superseded = |head: &Unfinished| head.state == FlowState::Parked && open.iter().any(|f| f.supersedes);
         if open.last().is_some_and(superseded)

@@ -93,7 +93,7 @@ async fn claim(store: &Store, ask: &Ask) -> Result<Vec<Claim>> {
     }
     let mut tx = store.begin().await?;
     tx.conn.take_turn(Turn::Leases, "").await?;
-    let now = tx.conn.now().await?;
+    let now = store.lease_now(&mut tx.conn).await?;
     let due = q(DUE).bind(now).bind(ask.steps as i64).locking_free_ones(&tx.conn);
     let flows: Vec<Flow> = due.all(&mut tx.conn).await?;
     let mut steps = records::steps(&mut tx.conn, &flows).await?;
@@ -122,7 +122,7 @@ async fn claim(store: &Store, ask: &Ask) -> Result<Vec<Claim>> {
 /// Looked up without a transaction: a node that has nothing to do is in nobody's way.
 async fn anything_due(store: &Store) -> Result<bool> {
     let conn = &mut store.read().await?;
-    let now = conn.now().await?;
+    let now = store.lease_now(conn).await?;
     Ok(q(ANY_DUE).bind(now).maybe_number(conn).await?.is_some())
 }
 
@@ -135,7 +135,7 @@ fn touch_all(tx: &mut Tx, claims: &[Claim]) {
 async fn record(store: &Store, key: &LeaseKey, outcome: Outcome, ask: &Ask) -> Result<Ended> {
     let mut tx = store.begin().await?;
     let Some((mut flow, mut steps)) = tx.locked_flow(&key.flow_id).await? else { return Ok(Ended::Fenced) };
-    let (before, now, at) = (steps.clone(), tx.conn.now().await?, store.now());
+    let (before, now, at) = (steps.clone(), store.lease_now(&mut tx.conn).await?, store.now());
     if let Err(Fenced) = end(&mut flow, &mut steps, (&key.step, key.fence), outcome, now, at) {
         return Ok(Ended::Fenced);
     }
@@ -209,7 +209,7 @@ fn claim_of(flow: &Flow, steps: &[Step], i: usize, fence: i64) -> Claim {
 /// A lease that ran out and that nobody took is still its owner's.
 async fn renew(store: &Store, key: &LeaseKey, lease_ms: i64) -> Result<bool> {
     let mut tx = store.begin().await?;
-    let now = tx.conn.now().await?;
+    let now = store.lease_now(&mut tx.conn).await?;
     // What was abandoned must come to rest: a flow that superseded it waits for its leases to run out.
     let sql = "UPDATE steps SET lease_until = $4 WHERE flow_id = $1 AND name = $2 AND fence = $3 \
         AND lease_until IS NOT NULL AND EXISTS (SELECT 1 FROM flows WHERE id = $1 AND finished_at IS NULL)";

@@ -46,11 +46,14 @@ pub struct Options {
     pub clock: Arc<dyn Clock>,
     /// Connections for reading (SQLite), or for everything (PostgreSQL).
     pub connections: u32,
+    /// For a run that is thrown away when it ends (a simulation): this process is the database's only one, so
+    /// that leases count on `clock`, too, and SQLite need not wait for the disk.
+    pub throwaway: bool,
 }
 
 impl Options {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, connections: 8 }
+        Self { clock, connections: 8, throwaway: false }
     }
 }
 
@@ -70,6 +73,7 @@ type Hook = Box<dyn Fn(&Committed) + Send + Sync>;
 struct Inner {
     db: Db,
     clock: Arc<dyn Clock>,
+    throwaway: bool,
     generation: AtomicU64,
     hooks: RwLock<Vec<Hook>>,
 }
@@ -82,10 +86,11 @@ impl Store {
     /// Opens `sqlite:PATH` (which is made when missing) or `postgres://…`, and brings its tables up to date.
     /// Several processes may do so at once.
     pub async fn open(url: &str, options: Options) -> Result<Self> {
-        let db = Db::open(url, options.connections.max(1)).await?;
+        let db = Db::open(url, options.connections.max(1), options.throwaway).await?;
         Ok(Self(Arc::new(Inner {
             db,
             clock: options.clock,
+            throwaway: options.throwaway,
             generation: AtomicU64::new(0),
             hooks: RwLock::new(Vec::new()),
         })))
@@ -132,6 +137,11 @@ impl Store {
 
     fn now(&self) -> Time {
         self.0.clock.now()
+    }
+
+    /// The time by which leases and waits of the journal count, in milliseconds.
+    async fn lease_now(&self, conn: &mut Conn) -> Result<i64> {
+        if self.0.throwaway { Ok(self.now().ms()) } else { conn.now().await }
     }
 }
 

@@ -75,6 +75,12 @@ impl Store {
         q(sql).bind(client).bind(limit).all(&mut self.read().await?).await
     }
 
+    /// How many mails were sent in all.
+    pub async fn mails_sent(&self) -> Result<u64> {
+        let sql = "SELECT count(*) AS n FROM mails WHERE sent_at IS NOT NULL";
+        Ok(q(sql).number(&mut self.read().await?).await?.unsigned_abs())
+    }
+
     /// How many mails went to this client, or are about to, since the month began.
     pub async fn emails_this_month(&self, client: &ClientId, since: Time) -> Result<u32> {
         emails_since(&mut self.read().await?, client, since).await

@@ -33,6 +33,7 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
     vec![
         ("clients_next_at", q(crate::clients::DUE).bind(at).bind(10_i64)),
         ("clients_next_at", q(crate::clients::NEXT_DATE).bind(at)),
+        ("clients_next_at", q(crate::clients::NEXT_DUE)),
         ("", q(crate::clients::BY_ID).bind("c")),
         ("clients_customer_id", q(crate::clients::BY_CUSTOMER).bind("c")),
         ("flows_next_at", q(journal::DUE).bind(at).bind(10_i64)),
@@ -60,7 +61,7 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
 }
 
 async fn check(url: &str) {
-    let store = Store::open(url, Options { clock: Arc::new(Still), connections: 1 }).await.unwrap();
+    let store = Store::open(url, Options { connections: 1, ..Options::new(Arc::new(Still)) }).await.unwrap();
     let mut conn = store.read().await.unwrap();
     if let Conn::Pg(_) = conn {
         // On small tables PostgreSQL reads the whole table unless it is told not to; if it still does, it has no index.

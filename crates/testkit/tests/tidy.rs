@@ -225,7 +225,8 @@ fn arrows_between_crates_only_point_down() {
         ("stackpro-store", &["domain", "flow"]),
         ("stackpro-agent", &["domain", "protocol"]),
         ("stackpro-server", &["domain", "protocol", "flow", "cloud", "store"]),
-        ("stackpro", &["domain", "protocol", "flow", "cloud", "cloud-aws", "store", "agent", "server"]),
+        ("stackpro-simulation", &["domain", "protocol", "flow", "cloud", "store", "server"]),
+        ("stackpro", &["domain", "protocol", "flow", "cloud", "cloud-aws", "store", "agent", "server", "simulation"]),
         ("stackpro-testkit", &["domain", "protocol"]),
     ];
     let allowed: BTreeMap<&str, &[&str]> = allowed.iter().copied().collect();

@@ -13,8 +13,6 @@ use super::ledger::{self, Wanted};
 use super::{cloud_error, store_error};
 use crate::world::World;
 
-/// How long one execution of a step waits for an agent before it counts as a failure, and is tried again.
-const PATIENCE: Duration = Duration::from_secs(10);
 const GLANCE: Duration = Duration::from_millis(30);
 
 /// An enrolment token outlives any launch that may still succeed.
@@ -118,7 +116,7 @@ pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepE
 
 /// Waits until its agent has enrolled, and so the instance is ready for stacks.
 pub(super) async fn enrolled(world: &World, id: &ResourceId) -> Result<InstanceRow, StepError> {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + world.settings.patience;
     loop {
         let row = world.store.instance(id).await.map_err(store_error)?;
         match row {

@@ -10,8 +10,8 @@ use stackpro_store::{Client, InstanceRow};
 use super::store_error;
 use crate::world::World;
 
-/// How often a probe asks before the step counts as failed, and how long it waits in between.
-const PROBES: u32 = 40;
+/// The longest that one execution asks before the step counts as failed, and how long it waits in between.
+const PATIENCE: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// What shall run for a client, from what is known of them now.
@@ -83,13 +83,12 @@ pub(super) async fn update(
 
 /// Asks for the client's site by its public name, as a visitor would, until this very stack answers.
 pub async fn probe(world: &World, client: &Client) -> Result<(), StepError> {
-    let mut last = String::new();
-    for _ in 0..PROBES {
-        match world.prober.ask(&client.host, &client.id).await {
-            Ok(()) => return Ok(()),
-            Err(cause) => last = cause,
+    let deadline = tokio::time::Instant::now() + world.settings.patience.min(PATIENCE);
+    while let Err(cause) = world.prober.ask(&client.host, &client.id).await {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(StepError::Retry(format!("{} does not answer yet: {cause}", client.host)));
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(StepError::Retry(format!("{} does not answer yet: {last}", client.host)))
+    Ok(())
 }

@@ -4,13 +4,14 @@ use axum::extract::State;
 use stackpro_domain::ClientId;
 use stackpro_domain::plan::Interval;
 use stackpro_protocol::api::{CheckoutRequest, CheckoutResponse, Problem};
-use stackpro_store::{Client, Member, Role};
+use stackpro_store::{Client, Role};
 
 use super::App;
 use super::extract::{Check, Json};
 use crate::auth::{Caller, member_of};
 use crate::problem::{Error, Result};
 use crate::till::{Checkout, Order};
+use crate::world::World;
 
 /// A page at the till on which the caller's client subscribes to a plan.
 #[utoipa::path(post, path = "/api/create-checkout-session", tag = "till", security(("bearer" = [])),
@@ -32,18 +33,17 @@ pub(super) async fn create_checkout_session(
     if !matches!(member.role, Role::Owner | Role::Admin) {
         return Err(Error::Forbidden("Only the client's owner or an admin may do this."));
     }
-    let checkout = begin_checkout(&app, &client, &member, &request).await?;
+    let checkout = begin_checkout(&app.world, &client, &member.email, &request).await?;
     Ok(axum::Json(CheckoutResponse { id: checkout.id, url: checkout.url }))
 }
 
 /// The one way to pay, for the API and the page alike.
 pub async fn begin_checkout(
-    app: &App,
+    world: &World,
     client: &ClientId,
-    member: &Member,
+    email: &str,
     request: &CheckoutRequest,
 ) -> Result<Checkout> {
-    let world = &app.world;
     let mut check = Check::default();
     let plan = world.plans.get(&request.plan_id);
     if plan.is_none() {
@@ -67,7 +67,7 @@ pub async fn begin_checkout(
     if row.life.state == stackpro_domain::lifecycle::State::Deleted {
         return Err(Error::NotNow("This client is deleted.".into()));
     }
-    let customer = customer(app, &row, &member.email).await?;
+    let customer = customer(world, &row, email).await?;
     let base = world.settings.dashboard_url(client);
     let order = Order { client, customer: &customer, plan, interval };
     let success = format!("{base}/paid?session={{CHECKOUT_SESSION_ID}}");
@@ -76,12 +76,12 @@ pub async fn begin_checkout(
 
 /// The till's customer for this client, made at the first need. The till is asked outside the transaction,
 /// and gives the same customer if this is done twice.
-async fn customer(app: &App, client: &Client, email: &str) -> Result<String> {
+async fn customer(world: &World, client: &Client, email: &str) -> Result<String> {
     if let Some(customer) = &client.customer_id {
         return Ok(customer.clone());
     }
-    let customer = app.world.till.create_customer(&client.id, &client.company, email).await?;
-    let mut tx = app.world.store.begin().await?;
+    let customer = world.till.create_customer(&client.id, &client.company, email).await?;
+    let mut tx = world.store.begin().await?;
     let mut row = tx.client(&client.id).await?.ok_or(Error::NotFound)?;
     let customer = row.customer_id.get_or_insert(customer).clone();
     tx.update_client(&row).await?;

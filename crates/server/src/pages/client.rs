@@ -138,7 +138,7 @@ pub(super) async fn show_upgrade(
 pub(super) async fn check_out(State(app): State<App>, owner: Owner, look: Look, form: Posted) -> Result<Response> {
     let Posted(fields) = form;
     let request = CheckoutRequest { plan_id: fields.text("planId"), interval: fields.text("interval") };
-    match http::begin_checkout(&app, &owner.client, &owner.member, &request).await {
+    match http::begin_checkout(&app.world, &owner.client, &owner.member.email, &request).await {
         Ok(checkout) => Ok(go(&checkout.url)),
         Err(error) => {
             let Refusal { status, errors, problem } = Refusal::of(error)?;

@@ -187,7 +187,7 @@ pub(super) fn backoff_ms(failures: u32) -> i64 {
 }
 
 /// Asks the till about every client that it knows.
-async fn sweep_all(world: &World) -> Result<(), StoreError> {
+pub async fn sweep_all(world: &World) -> Result<(), StoreError> {
     let mut after = None;
     loop {
         let page = world.store.clients(&ClientFilter::default(), after.as_deref(), 100).await?;

@@ -202,5 +202,6 @@ fn settings() -> Settings {
         cors_origins: vec!["https://site.example".into()],
         hash_queue: 64,
         rates: Rates::default(),
+        patience: stackpro_server::world::PATIENCE,
     }
 }

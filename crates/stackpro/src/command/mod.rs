@@ -5,6 +5,7 @@ mod doctor;
 mod flows;
 mod follow;
 mod show;
+mod simulate;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ enum Command {
     Doctor,
     /// End the local instances of a data folder; their data stays
     Stop,
+    /// A whole business in virtual time: sign-ups, payments, faults and crashes, checked after every event
+    Simulate(simulate::Simulate),
 }
 
 #[derive(Subcommand)]
@@ -136,9 +139,11 @@ fn start(cli: Cli) -> Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let command = cli.command.unwrap_or(Command::Serve);
     let is_service = matches!(command, Command::Serve | Command::Worker | Command::Agent { .. });
-    log(&config, is_service)?;
-    std::fs::create_dir_all(&config.data)
-        .map_err(|e| Fatal::new(&format!("making the data folder {}", config.data.display()), e))?;
+    log(&config, is_service, &command)?;
+    if !matches!(command, Command::Simulate(_)) {
+        std::fs::create_dir_all(&config.data)
+            .map_err(|e| Fatal::new(&format!("making the data folder {}", config.data.display()), e))?;
+    }
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -156,6 +161,7 @@ async fn run(command: Command, config: Config, json: bool) -> Result<ExitCode> {
         Command::Clients(command) => clients::run(command, &App::beside(config).await?, json).await?,
         Command::Flows(Flows::Kinds) => flows::kinds(json)?,
         Command::Flows(command) => flows::run(command, &App::beside(config).await?, json).await?,
+        Command::Simulate(options) => simulate::run(options, json).await?,
         Command::Doctor => return doctor::run(config, json).await,
         Command::Stop => {
             let app = App::beside(config).await?;
@@ -171,9 +177,14 @@ async fn run(command: Command, config: Config, json: bool) -> Result<ExitCode> {
 }
 
 /// Services log what they do; commands only what is wrong, beside their answer.
-fn log(config: &Config, is_service: bool) -> Result<()> {
+fn log(config: &Config, is_service: bool, command: &Command) -> Result<()> {
     use tracing_subscriber::EnvFilter;
-    let filter = if is_service { config.log.as_str() } else { "warn" };
+    let filter = match command {
+        _ if is_service => config.log.as_str(),
+        // What goes wrong there goes wrong on purpose.
+        Command::Simulate(_) => "off",
+        _ => "warn",
+    };
     let filter = EnvFilter::try_new(filter).map_err(|e| Fatal::new("reading the setting log", e))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match config.log_format {

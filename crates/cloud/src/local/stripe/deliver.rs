@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::state::{Origin, Tx, int, public, text};
+use super::state::{Origin, State, Tx, int, public, text};
 use super::{Stripe, seconds};
 
 /// Stripe keeps trying for three days (seconds).
@@ -35,12 +35,14 @@ struct Waiting {
     under_way: bool,
 }
 
-/// One try.
-struct Attempt {
-    delivery: String,
-    url: String,
-    body: Vec<u8>,
-    signature: String,
+/// One try to deliver an event to an endpoint.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub(super) id: String,
+    pub url: String,
+    pub body: Vec<u8>,
+    /// The header `Stripe-Signature`.
+    pub signature: String,
 }
 
 pub(super) async fn run(stripe: &Stripe, shutdown: &CancellationToken) {
@@ -69,7 +71,7 @@ pub(super) async fn run(stripe: &Stripe, shutdown: &CancellationToken) {
 }
 
 /// Deliveries whose time has come, at most `room` of them, oldest first.
-fn due_attempts(stripe: &Stripe, waiting: &mut HashMap<String, Waiting>, room: usize) -> Vec<Attempt> {
+fn due_attempts(stripe: &Stripe, waiting: &mut HashMap<String, Waiting>, room: usize) -> Vec<Delivery> {
     let settings = &stripe.0.settings;
     let now = seconds(stripe.0.clock.now());
     let store = stripe.lock();
@@ -92,17 +94,28 @@ fn due_attempts(stripe: &Stripe, waiting: &mut HashMap<String, Waiting>, room: u
     }
     due.truncate(room);
     let attempts = due.into_iter().filter_map(|delivery| {
-        let (event, endpoint) = (state.get(text(delivery, "event"))?, state.get(text(delivery, "endpoint"))?);
-        let body = public(event).to_string().into_bytes();
-        let signature = signature(text(endpoint, "_secret"), now, &body);
-        let delivery = text(delivery, "id").to_owned();
-        waiting.entry(delivery.clone()).and_modify(|one| one.under_way = true);
-        Some(Attempt { delivery, url: text(endpoint, "url").to_owned(), body, signature })
+        let attempt = attempt(state, delivery, now)?;
+        waiting.entry(attempt.id.clone()).and_modify(|one| one.under_way = true);
+        Some(attempt)
     });
     attempts.collect()
 }
 
-async fn deliver(client: reqwest::Client, attempt: Attempt, copies: u32) -> (String, bool) {
+/// Everything that waits to be delivered, the oldest first.
+pub(super) fn waiting(stripe: &Stripe) -> Vec<Delivery> {
+    let now = seconds(stripe.0.clock.now());
+    let store = stripe.lock();
+    store.state.of_kind("_delivery").filter_map(|delivery| attempt(&store.state, delivery, now)).collect()
+}
+
+fn attempt(state: &State, delivery: &Value, now: i64) -> Option<Delivery> {
+    let (event, endpoint) = (state.get(text(delivery, "event"))?, state.get(text(delivery, "endpoint"))?);
+    let body = public(event).to_string().into_bytes();
+    let signature = signature(text(endpoint, "_secret"), now, &body);
+    Some(Delivery { id: text(delivery, "id").to_owned(), url: text(endpoint, "url").to_owned(), body, signature })
+}
+
+async fn deliver(client: reqwest::Client, attempt: Delivery, copies: u32) -> (String, bool) {
     let mut received = true;
     for _ in 0..copies.max(1) {
         let request = client.post(&attempt.url).body(attempt.body.clone());
@@ -111,7 +124,7 @@ async fn deliver(client: reqwest::Client, attempt: Attempt, copies: u32) -> (Str
         let answer = request.header("stripe-signature", &attempt.signature).send().await;
         received &= answer.is_ok_and(|answer| answer.status().is_success());
     }
-    (attempt.delivery, received)
+    (attempt.id, received)
 }
 
 async fn conclude(stripe: &Stripe, waiting: &mut HashMap<String, Waiting>, delivery: String, received: bool) {

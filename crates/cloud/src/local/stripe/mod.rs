@@ -40,6 +40,7 @@ mod renewals;
 mod state;
 mod subscriptions;
 
+pub use deliver::Delivery;
 pub use journal::OpenError;
 
 use error::ApiError;
@@ -162,8 +163,20 @@ impl Stripe {
         self.first_due().map(|(at, _)| Time(at * 1_000).max(now))
     }
 
+    /// Hands every delivery that waits to `send`, once, the oldest first; those of which it says that they were
+    /// received are over. For one who moves the clock: [`Stripe::run`] delivers by itself.
+    pub async fn deliver(&self, mut send: impl AsyncFnMut(&Delivery) -> bool) -> io::Result<()> {
+        for delivery in deliver::waiting(self) {
+            if send(&delivery).await {
+                let done = self.change_now(Origin::default(), |tx| tx.delivered(&delivery.id));
+                done.map_err(|error| io::Error::other(error.message))?;
+            }
+        }
+        Ok(())
+    }
+
     fn first_due(&self) -> Option<(i64, String)> {
-        self.lock().state.first_due().cloned()
+        self.lock().state.first_due()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Store> {

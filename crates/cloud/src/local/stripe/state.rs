@@ -19,8 +19,9 @@ pub(super) struct State {
     objects: BTreeMap<String, (u64, Value)>,
     /// Ids of each kind in the order in which they were made.
     kinds: BTreeMap<String, BTreeMap<u64, String>>,
-    /// When the passing of time will do something to an object (seconds), soonest first.
-    due: BTreeSet<(i64, String)>,
+    /// When the passing of time will do something to an object (seconds), soonest first; of several at once
+    /// the one that was made first.
+    due: BTreeSet<(i64, u64, String)>,
     next: u64,
 }
 
@@ -36,25 +37,26 @@ impl State {
 
     fn put(&mut self, object: Value) {
         let id = text(&object, "id").to_owned();
-        if let Some(at) = self.get(&id).and_then(renewals::due) {
-            self.due.remove(&(at, id.clone()));
-        }
+        let number = if let Some((number, old)) = self.objects.get(&id) {
+            if let Some(at) = renewals::due(old) {
+                self.due.remove(&(at, *number, id.clone()));
+            }
+            *number
+        } else {
+            self.next += 1;
+            self.kinds.entry(text(&object, "object").to_owned()).or_default().insert(self.next, id.clone());
+            self.next
+        };
         if let Some(at) = renewals::due(&object) {
-            self.due.insert((at, id.clone()));
+            self.due.insert((at, number, id.clone()));
         }
-        if let Some((_, old)) = self.objects.get_mut(&id) {
-            *old = object;
-            return;
-        }
-        self.next += 1;
-        self.kinds.entry(text(&object, "object").to_owned()).or_default().insert(self.next, id.clone());
-        self.objects.insert(id, (self.next, object));
+        self.objects.insert(id, (number, object));
     }
 
     fn remove(&mut self, id: &str) {
         let Some((number, object)) = self.objects.remove(id) else { return };
         if let Some(at) = renewals::due(&object) {
-            self.due.remove(&(at, id.to_owned()));
+            self.due.remove(&(at, number, id.to_owned()));
         }
         if let Some(ids) = self.kinds.get_mut(text(&object, "object")) {
             ids.remove(&number);
@@ -79,8 +81,8 @@ impl State {
     }
 
     /// The object that time changes next, and when (seconds).
-    pub(super) fn first_due(&self) -> Option<&(i64, String)> {
-        self.due.first()
+    pub(super) fn first_due(&self) -> Option<(i64, String)> {
+        self.due.first().map(|(at, _, id)| (*at, id.clone()))
     }
 }
 

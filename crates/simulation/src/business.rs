@@ -1,0 +1,342 @@
+//! The business itself: the product's own world on a virtual clock, and what people do in it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{Request, StatusCode};
+use stackpro_cloud::local::stripe::{Settings as StripeSettings, Stripe, WebhookEndpoint, WebhookFaults};
+use stackpro_cloud::local::{FaultSettings, LocalCloud, LocalSettings};
+use stackpro_domain::lifecycle::{Event, State};
+use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::time::DAY;
+use stackpro_domain::{ClientId, Clock, Time};
+use stackpro_protocol::api::CheckoutRequest;
+use stackpro_server::agents::Agents;
+use stackpro_server::auth::password::Passwords;
+use stackpro_server::http::begin_checkout;
+use stackpro_server::ids::Ids;
+use stackpro_server::lives::{self, NewClient};
+use stackpro_server::prober::Prober;
+use stackpro_server::reconcilers::till_events;
+use stackpro_server::secrets::Secrets;
+use stackpro_server::till::{Till, TillConfig};
+use stackpro_server::world::{Rates, Settings, Wakes, World};
+use stackpro_store::{Client, Options, Store};
+use tokio::net::TcpListener;
+
+use crate::clock::VirtualClock;
+use crate::fleet::{Fleet, Odds};
+use crate::model::Account;
+use crate::people::{Act, Card, Persona};
+use crate::{Failed, Plan, agent};
+
+const WEBHOOKS: &str = "/api/stripe-webhook";
+
+pub(crate) struct Business {
+    pub(crate) world: Arc<World>,
+    pub(crate) clock: Arc<VirtualClock>,
+    pub(crate) fleet: Fleet,
+    pub(crate) cloud: LocalCloud,
+    pub(crate) stripe: Stripe,
+    /// The product's own site and API, called without a socket.
+    pub(crate) server: Router,
+    /// Stripe's API and pages, the same way; the till uses a socket.
+    pub(crate) stripe_pages: Router,
+    pub(crate) people: Vec<Person>,
+    by_client: BTreeMap<ClientId, usize>,
+}
+
+/// One client of the run.
+pub(crate) struct Person {
+    pub(crate) persona: Persona,
+    pub(crate) client: Option<ClientId>,
+    pub(crate) email: String,
+    /// What they have subscribed to, the present one last.
+    pub(crate) accounts: Vec<Account>,
+    /// They, or the operator, asked for the deletion.
+    pub(crate) asked_to_delete: bool,
+    pub(crate) suspended_by_operator: bool,
+}
+
+impl Business {
+    pub(crate) async fn open(plan: &Plan, folder: &Path, start: Time) -> Result<Self, Failed> {
+        let clock = Arc::new(VirtualClock::at(start));
+        let shared: Arc<dyn Clock> = clock.clone();
+        let fleet = Fleet::new(Arc::clone(&shared), Odds { lost: plan.faults }, plan.seed ^ 0xf1ee7);
+        let cloud = LocalCloud::open(LocalSettings {
+            faults: FaultSettings {
+                seed: plan.seed,
+                throttle: plan.faults,
+                error_before: plan.faults,
+                error_after: plan.faults,
+                ..FaultSettings::default()
+            },
+            ..LocalSettings::new(folder.join("cloud"), std::env::current_exe().map_err(Failed::new)?)
+        })
+        .map_err(Failed::new)?;
+        let secrets = Secrets::new([7; 32]);
+        let door = listen(agent::edge(fleet.clone(), cloud.clone())).await?;
+        let (stripe, stripe_pages, stripe_base) = open_stripe(folder, &secrets, Arc::clone(&shared)).await?;
+        let url = format!("sqlite:{}", folder.join("stackpro.db").display());
+        let options = Options { throwaway: true, connections: 2, ..Options::new(Arc::clone(&shared)) };
+        let store = Store::open(&url, options).await.map_err(Failed::new)?;
+        let mut parts = cloud.cloud();
+        parts.compute = Arc::new(fleet.clone());
+        let till = TillConfig {
+            base_url: stripe_base,
+            secret_key: secrets.till_api_key().into(),
+            webhook_secrets: vec![secrets.till_webhook_secret().into()],
+        };
+        let world = Arc::new(World {
+            store,
+            cloud: parts,
+            agents: Agents::new(secrets.clone()).map_err(Failed::new)?,
+            till: Till::new(till).map_err(Failed::new)?,
+            prober: Prober::new(Some(door), false).map_err(Failed::new)?,
+            ids: Ids::seeded(plan.seed),
+            clock: shared,
+            plans: Plans::parse(DEFAULT_PLANS).map_err(Failed::new)?,
+            passwords: Passwords::start(1).map_err(Failed::new)?,
+            settings: settings(),
+            secrets,
+            events: tokio::sync::watch::Sender::new(0),
+            runner: OnceLock::new(),
+            launch_checked: OnceLock::new(),
+            wakes: Wakes::default(),
+            drift: stackpro_server::drift::LastDrift::default(),
+            time_machine: None,
+            mailbox: None,
+        });
+        let server = stackpro_server::router(Arc::clone(&world));
+        fleet.serve_to(server.clone());
+        Ok(Self {
+            world,
+            clock,
+            fleet,
+            cloud,
+            stripe,
+            server,
+            stripe_pages,
+            people: Vec::new(),
+            by_client: BTreeMap::new(),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    pub(crate) fn person_of(&self, client: &ClientId) -> Option<&Person> {
+        self.by_client.get(client).map(|number| &self.people[*number])
+    }
+
+    /// Somebody does what they do now. What a state does not allow is what a page would refuse: it is not done.
+    pub(crate) async fn act(&mut self, number: usize, act: Act) -> Result<(), Failed> {
+        if act == Act::SignUp {
+            return self.sign_up(number).await;
+        }
+        let Some(client) = self.people[number].client.clone() else { return Ok(()) };
+        let Some(row) = self.world.store.client(&client).await.map_err(Failed::new)? else { return Ok(()) };
+        match act {
+            Act::SignUp => Ok(()),
+            Act::Pay => self.pay(number, &row).await,
+            Act::CancelAtPeriodEnd(cancels) => self.cancel(number, &row, cancels).await,
+            Act::RepairCard => self.repair(number, &row).await,
+            Act::CancelTrial => self.event(&client, Event::TrialCancelled).await,
+            Act::Suspend => {
+                self.people[number].suspended_by_operator = true;
+                self.event(&client, Event::Suspended).await
+            }
+            Act::Resume => self.event(&client, Event::Resumed { extra_days: 7 }).await,
+            Act::Delete => {
+                self.people[number].asked_to_delete = true;
+                self.event(&client, Event::Deleted).await
+            }
+        }
+    }
+
+    async fn sign_up(&mut self, number: usize) -> Result<(), Failed> {
+        let world = &self.world;
+        let person = &mut self.people[number];
+        let new = NewClient {
+            email: person.email.clone(),
+            password_hash: None,
+            first_name: "Ann".into(),
+            last_name: format!("Number {number}"),
+            company: format!("Company {number}"),
+            plan: person.persona.plan.clone(),
+        };
+        let mut tx = world.store.begin().await.map_err(Failed::new)?;
+        let (client, _) = lives::sign_up(world, &mut tx, new).await.map_err(Failed::new)?;
+        tx.commit().await.map_err(Failed::new)?;
+        self.by_client.insert(client.id.clone(), number);
+        person.client = Some(client.id);
+        Ok(())
+    }
+
+    async fn event(&self, client: &ClientId, event: Event) -> Result<(), Failed> {
+        let world = &self.world;
+        let mut tx = world.store.begin().await.map_err(Failed::new)?;
+        let Some(mut row) = tx.client(client).await.map_err(Failed::new)? else { return Ok(()) };
+        match lives::apply(world, &mut tx, &mut row, event).await {
+            Ok(()) => tx.commit().await.map_err(Failed::new),
+            Err(lives::LifeError::Refused(_)) => Ok(()),
+            Err(error) => Err(Failed::new(error)),
+        }
+    }
+
+    async fn pay(&mut self, number: usize, row: &Client) -> Result<(), Failed> {
+        if row.life.state.is_paying() || row.life.state == State::Deleted {
+            return Ok(());
+        }
+        let person = &self.people[number];
+        let interval = person.persona.interval;
+        let order = CheckoutRequest { plan_id: person.persona.plan.clone(), interval: interval.as_str().into() };
+        let checkout = begin_checkout(&self.world, &row.id, &person.email, &order).await;
+        let checkout = checkout.map_err(|error| Failed(format!("a checkout could not begin: {error:?}")))?;
+        let path = path_of(&checkout.url);
+        let card = person.persona.card;
+        if card == Card::DeclinedFirst {
+            self.submit(&path, "4000000000000002", StatusCode::PAYMENT_REQUIRED).await?;
+        }
+        let good = if card == Card::FailsLater { "4000000000000341" } else { "4242424242424242" };
+        self.submit(&path, good, StatusCode::SEE_OTHER).await?;
+        let price = self.world.plans.get(&order.plan_id).map_or_else(Default::default, |plan| plan.price(interval));
+        let since = self.now();
+        self.people[number].accounts.push(Account {
+            price,
+            interval,
+            since,
+            card_fails: card == Card::FailsLater,
+            repaired_at: None,
+            cancelled: Vec::new(),
+            ended_at: None,
+        });
+        Ok(())
+    }
+
+    /// Fills a card form of Stripe's pages in.
+    async fn submit(&self, path: &str, number: &str, expected: StatusCode) -> Result<(), Failed> {
+        let form = format!("number={number}&expiry=12%2F49&cvc=123&name=Ann&country=US");
+        let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
+        let (status, _) = agent::send(&self.stripe_pages, request, form.into_bytes()).await;
+        if status == expected { Ok(()) } else { Err(Failed(format!("{path} answered {status}, not {expected}"))) }
+    }
+
+    async fn cancel(&mut self, number: usize, row: &Client, cancels: bool) -> Result<(), Failed> {
+        let Some(subscription) = row.subscription_id.as_ref().filter(|_| row.life.state.is_paying()) else {
+            return Ok(());
+        };
+        self.world.till.cancel_at_period_end(subscription, cancels).await.map_err(Failed::new)?;
+        let now = self.now();
+        if let Some(account) = self.people[number].accounts.last_mut() {
+            account.cancelled.push((now, cancels));
+        }
+        Ok(())
+    }
+
+    async fn repair(&mut self, number: usize, row: &Client) -> Result<(), Failed> {
+        let Some(customer) = &row.customer_id else { return Ok(()) };
+        let back = self.world.settings.dashboard_url(&row.id);
+        let portal = self.world.till.create_portal(customer, back).await.map_err(Failed::new)?;
+        self.submit(&format!("{}/card", path_of(&portal)), "4242424242424242", StatusCode::SEE_OTHER).await?;
+        let now = self.now();
+        if let Some(account) = self.people[number].accounts.last_mut() {
+            account.repaired_at.get_or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// The hourly look of the till's reconciler; it also ends what deleted clients still pay.
+    pub(crate) async fn sweep_till(&mut self) -> Result<(), Failed> {
+        till_events::sweep_all(&self.world).await.map_err(Failed::new)?;
+        let now = self.now();
+        for person in &mut self.people {
+            let (Some(client), Some(account)) = (&person.client, person.accounts.last_mut()) else { continue };
+            if account.ended_at.is_some() {
+                continue;
+            }
+            let row = self.world.store.client(client).await.map_err(Failed::new)?;
+            if row.is_some_and(|row| row.life.state == State::Deleted && row.subscription_id.is_none()) {
+                account.ended_at = Some(now);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where Stripe's own pages are, without scheme and host.
+fn path_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.find('/').map_or_else(|| "/".into(), |at| rest[at..].to_owned())
+}
+
+async fn listen(router: Router) -> Result<std::net::SocketAddr, Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failed::new)?;
+    let address = listener.local_addr().map_err(Failed::new)?;
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(address)
+}
+
+async fn open_stripe(
+    folder: &Path,
+    secrets: &Secrets,
+    clock: Arc<dyn Clock>,
+) -> Result<(Stripe, Router, String), Failed> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Failed::new)?;
+    let base_url = format!("http://{}", listener.local_addr().map_err(Failed::new)?);
+    let settings = StripeSettings {
+        api_key: secrets.till_api_key(),
+        publishable_name: "StackPro".into(),
+        base_url: base_url.clone(),
+        webhook_endpoints: vec![WebhookEndpoint { url: WEBHOOKS.into(), secret: secrets.till_webhook_secret() }],
+        faults: WebhookFaults::default(),
+    };
+    let stripe = Stripe::open(&folder.join("stripe"), settings, clock).map_err(Failed::new)?;
+    let pages = stripe.router();
+    let served = pages.clone();
+    tokio::spawn(async move { axum::serve(listener, served).await });
+    Ok((stripe, pages, base_url))
+}
+
+fn settings() -> Settings {
+    Settings {
+        name: "StackPro".into(),
+        public_url: "http://127.0.0.1:8080".into(),
+        client_domain: "stackpro.localhost".into(),
+        mail_from: "StackPro <hello@stackpro.localhost>".into(),
+        support_email: "help@stackpro.localhost".into(),
+        warm_places: 1,
+        dns_ttl_seconds: 0,
+        trusted_proxies: Vec::new(),
+        cors_origins: Vec::new(),
+        hash_queue: 1,
+        rates: Rates::default(),
+        // Nothing comes by itself while the clock stands still: a step that must wait is tried again.
+        patience: Duration::ZERO,
+    }
+}
+
+/// When each person does what, in the order of time.
+pub(crate) fn agenda(business: &mut Business, plan: &Plan, start: Time) -> BTreeMap<(Time, u64), (usize, Act)> {
+    let mut agenda = BTreeMap::new();
+    let end = start.plus(i64::from(plan.days) * DAY);
+    for number in 0..plan.clients {
+        let persona = Persona::draw(plan.seed, number, start, plan.days, &business.world.plans);
+        for (at, act) in persona.acts.iter().filter(|(at, _)| *at < end) {
+            agenda.insert((*at, agenda.len() as u64), (number as usize, *act));
+        }
+        business.people.push(Person {
+            persona,
+            client: None,
+            email: format!("ann@company{number}.example"),
+            accounts: Vec::new(),
+            asked_to_delete: false,
+            suspended_by_operator: false,
+        });
+    }
+    agenda
+}

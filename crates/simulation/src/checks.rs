@@ -1,0 +1,225 @@
+//! What must hold after every event. Each says what was found and what should have been.
+
+use std::collections::BTreeMap;
+
+use axum::http::{Request, header};
+use serde_json::Value;
+use stackpro_domain::lifecycle::{Life, State};
+use stackpro_domain::time::DAY;
+use stackpro_domain::{Cents, ClientId};
+use stackpro_flow::FlowState;
+use stackpro_server::drift::Drift;
+use stackpro_server::reconcilers::sweeper;
+use stackpro_store::{Client, HostKind, ResourceKind, ResourceState, StackPhase};
+
+use crate::business::{Business, Person};
+use crate::{Failed, agent};
+
+/// Each client's life as it was seen last.
+#[derive(Default)]
+pub(crate) struct Histories(BTreeMap<ClientId, Life>);
+
+/// The moves that a client's life may make, as DESIGN has them, and any number of them in one instant.
+fn may_move(from: State, to: State) -> bool {
+    use State::{Active, Deleted, Grace, PastDue, Suspended, Trial};
+    let on: &[State] = match from {
+        Trial => &[Grace, Active, Suspended, Deleted],
+        Grace | PastDue => &[Active, Suspended, Deleted],
+        Active => &[PastDue, Suspended, Deleted],
+        Suspended => &[Active, Trial, Deleted],
+        Deleted => &[],
+    };
+    from == to || on.contains(&to)
+}
+
+/// One client, whose rows or flows changed.
+pub(crate) async fn client(business: &Business, histories: &mut Histories, id: &ClientId) -> Result<(), Failed> {
+    let store = &business.world.store;
+    let Some(row) = store.client(id).await.map_err(Failed::new)? else {
+        return Err(Failed(format!("client {id} has vanished")));
+    };
+    let Some(person) = business.person_of(id) else { return Ok(()) };
+    let before = histories.0.insert(id.clone(), row.life.clone());
+    if let Some(before) = before {
+        moved(business, person, &row, &before).await?;
+    }
+    let timelines = store.timelines(id, 3).await.map_err(Failed::new)?;
+    if let Some(stopped) = timelines.iter().find(|t| matches!(t.flow.state, FlowState::Parked | FlowState::Undone)) {
+        let flow = &stopped.flow;
+        let cause = flow.cause.as_deref().unwrap_or("no cause is given");
+        return Err(Failed(format!("{} of client {id} is {}: {cause}", flow.kind, flow.state.as_str())));
+    }
+    if timelines.iter().any(|timeline| timeline.flow.finished_at.is_none()) {
+        return Ok(());
+    }
+    served(business, &row)?;
+    owns(business, &row).await
+}
+
+async fn moved(business: &Business, person: &Person, row: &Client, before: &Life) -> Result<(), Failed> {
+    let (id, from, to, now) = (&row.id, before.state, row.life.state, business.now());
+    if !may_move(from, to) {
+        return Err(Failed(format!("client {id} went from {} to {}", from.as_str(), to.as_str())));
+    }
+    if from != to && to == State::Suspended && from.is_paying() && !person.suspended_by_operator {
+        let paid = row.life.paid_until.is_some_and(|until| until > now);
+        if paid && from == State::Active {
+            return Err(Failed(format!("client {id} is suspended, and has paid")));
+        }
+    }
+    if from != to && to == State::Deleted && !person.asked_to_delete {
+        if before.delete_at.is_none_or(|at| at > now) {
+            return Err(Failed(format!("client {id} is deleted before its date")));
+        }
+        let mails = business.world.store.mails_of(id, 200).await.map_err(Failed::new)?;
+        let since = before.suspended_at.unwrap_or_default();
+        for days in [7, 1] {
+            let kind = format!("deletion_in_{days}");
+            if !mails.iter().any(|mail| mail.kind.starts_with(&kind) && mail.created_at >= since) {
+                let kinds: Vec<&str> = mails.iter().map(|mail| mail.kind.as_str()).collect();
+                return Err(Failed(format!("client {id} is deleted without the mail {kind}: {kinds:?}")));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Who is served is served, by their own stack; who is not, is not.
+fn served(business: &Business, row: &Client) -> Result<(), Failed> {
+    let seen = agent::visit(&business.fleet, &business.cloud, &row.host);
+    let due = row.life.state.is_served();
+    match seen {
+        Some(client) if client != row.id => Err(Failed(format!("at {} answers {client}", row.host))),
+        Some(_) if !due => Err(Failed(format!("client {} is {} and served", row.id, row.life.state.as_str()))),
+        None if due => Err(Failed(format!("client {} is {} and not served", row.id, row.life.state.as_str()))),
+        _ => Ok(()),
+    }
+}
+
+/// Nothing of them is under way: what they own is exactly what their place needs, each once.
+async fn owns(business: &Business, row: &Client) -> Result<(), Failed> {
+    let resources = business.world.store.resources_of(&row.id).await.map_err(Failed::new)?;
+    let mut live: Vec<ResourceKind> =
+        resources.iter().filter(|r| r.state != ResourceState::Deleted).map(|r| r.kind).collect();
+    live.sort_by_key(|kind| kind.as_str());
+    let dedicated = row.hosting.as_ref().is_some_and(|hosting| hosting.kind == HostKind::Dedicated);
+    let mut expected = match row.stack {
+        StackPhase::Deleted => Vec::new(),
+        _ => vec![ResourceKind::Bucket, ResourceKind::MailIdentity, ResourceKind::Record],
+    };
+    if dedicated {
+        expected.push(ResourceKind::Instance);
+    }
+    expected.sort_by_key(|kind| kind.as_str());
+    if live == expected {
+        return Ok(());
+    }
+    let words = |kinds: &[ResourceKind]| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+    Err(Failed(format!("client {} ({:?}) owns {}, not {}", row.id, row.stack, words(&live), words(&expected))))
+}
+
+/// The cloud against the ledger, Stripe against the model, and both against what we know.
+pub(crate) async fn everything(business: &Business) -> Result<(), Failed> {
+    ledger(business).await?;
+    money(business).await.map(drop)
+}
+
+async fn ledger(business: &Business) -> Result<(), Failed> {
+    // An injected fault may be in the way; the next look finds the same.
+    let mut drift = Err(Failed("the cloud could not be listed".into()));
+    for _ in 0..20 {
+        match sweeper::drift(&business.world, &Drift::default(), business.now()).await {
+            Ok(found) => {
+                drift = Ok(found);
+                break;
+            }
+            Err(error) => drift = Err(Failed::new(error)),
+        }
+    }
+    let drift = drift?;
+    if drift.ownerless.is_empty() && drift.missing_count == 0 {
+        return Ok(());
+    }
+    let ownerless: Vec<String> =
+        drift.ownerless.keys().take(5).map(|found| format!("{} {}", found.kind, found.name)).collect();
+    let missing: Vec<String> = drift.missing.iter().take(5).map(ToString::to_string).collect();
+    Err(Failed(format!("ledger and cloud differ: nobody owns {ownerless:?}, missing are {missing:?}")))
+}
+
+/// What Stripe was paid by each client equals the model, to the cent. Returns all of it.
+pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
+    let paid = paid_by_customer(business).await?;
+    let now = business.now();
+    let mut total = 0;
+    for person in &business.people {
+        let Some(client) = &person.client else { continue };
+        let row = business.world.store.client(client).await.map_err(Failed::new)?;
+        let customer = row.as_ref().and_then(|row| row.customer_id.clone());
+        let stripe = customer.and_then(|customer| paid.get(&customer).copied()).unwrap_or_default();
+        let model: i64 = person.accounts.iter().map(|account| account.charged(now).0.0).sum();
+        if stripe != model {
+            return Err(Failed(format!(
+                "client {client} paid {stripe} cents at Stripe, and should have paid {model}: {:#?}",
+                person.accounts
+            )));
+        }
+        total += stripe;
+        if let (Some(row), Some(account)) = (&row, person.accounts.last()) {
+            agrees(row, account.charged(now).1, now.ms())?;
+        }
+    }
+    Ok(Cents(total))
+}
+
+/// Who pays is active, and who has stopped paying is not.
+fn agrees(row: &Client, goes_on: bool, now: i64) -> Result<(), Failed> {
+    let state = row.life.state;
+    let lately = row.life.paid_until.is_some_and(|until| (until.ms() - now).abs() < DAY);
+    if state.is_paying() && !goes_on && !lately && row.life.dunning_ends_at.is_none() {
+        return Err(Failed(format!("client {} is {} and pays nobody", row.id, state.as_str())));
+    }
+    Ok(())
+}
+
+/// Cents, by Stripe's customers.
+async fn paid_by_customer(business: &Business) -> Result<BTreeMap<String, i64>, Failed> {
+    let mut paid = BTreeMap::new();
+    let mut after: Option<String> = None;
+    loop {
+        let cursor = after.as_ref().map(|id| format!("&starting_after={id}")).unwrap_or_default();
+        let request = Request::get(format!("/v1/invoices?limit=100&status=paid{cursor}"));
+        let key = business.world.secrets.till_api_key();
+        let request = request.header(header::AUTHORIZATION, format!("Bearer {key}"));
+        let (status, body) = agent::send(&business.stripe_pages, request, Vec::new()).await;
+        let list: Value = serde_json::from_slice(&body).map_err(Failed::new)?;
+        let rows = list["data"].as_array().filter(|_| status.is_success());
+        let rows = rows.ok_or_else(|| Failed(format!("Stripe's invoices cannot be listed: {status} {list}")))?;
+        for invoice in rows {
+            let customer = invoice["customer"].as_str().unwrap_or_default().to_owned();
+            *paid.entry(customer).or_default() += invoice["amount_paid"].as_i64().unwrap_or_default();
+        }
+        after = rows.last().and_then(|invoice| invoice["id"].as_str()).map(str::to_owned);
+        if list["has_more"] != true {
+            return Ok(paid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_design_does_not_draw_is_refused() {
+        assert!(may_move(State::Trial, State::Grace));
+        assert!(may_move(State::Suspended, State::Active));
+        for (from, to) in [
+            (State::Deleted, State::Active),
+            (State::Active, State::Trial),
+            (State::Active, State::Grace),
+            (State::PastDue, State::Trial),
+        ] {
+            assert!(!may_move(from, to), "{from:?} {to:?}");
+        }
+    }
+}
