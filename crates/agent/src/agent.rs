@@ -6,12 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use stackpro_domain::{ClientId, Clock};
-use stackpro_protocol::agent::{AgentFile, StackSpec};
+use stackpro_domain::{ClientId, Clock, names};
+use stackpro_protocol::agent::{AgentFile, RESERVED_DOMAIN, StackSpec};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::disk;
+use crate::identity::Identity;
 use crate::stack::Stack;
 
 pub(crate) struct Agent {
@@ -20,6 +21,8 @@ pub(crate) struct Agent {
     pub clock: Arc<dyn Clock>,
     /// As it was read at the start: the doors do not move while it runs.
     pub file: AgentFile,
+    /// None where the doors are without TLS.
+    pub identity: Option<Identity>,
     key: OnceLock<String>,
     stacks: RwLock<Stacks>,
     /// One change of a client's stack at a time.
@@ -58,7 +61,9 @@ impl Agent {
         options: crate::Options,
         http: reqwest::Client,
     ) -> io::Result<Arc<Self>> {
+        let identity = if file.public.is_some() { Some(Identity::open(dir)?) } else { None };
         let agent = Self {
+            identity,
             dir: dir.to_owned(),
             version: options.version,
             clock: options.clock,
@@ -189,11 +194,16 @@ fn is_removed(folder: &Path) -> bool {
     folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with(REMOVED))
 }
 
+/// Whether a name is one of those by which agents are reached, or could be taken for one.
+fn is_reserved(host: &str) -> bool {
+    host.strip_suffix(RESERVED_DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 fn check(spec: &StackSpec) -> Result<(), SpecError> {
     if spec.recipe != "site" {
         return Err(SpecError::UnknownRecipe);
     }
-    let is_host = |host: &String| stackpro_domain::names::host(host).as_ref() == Some(host);
+    let is_host = |host: &String| names::host(host).as_ref() == Some(host) && !is_reserved(host);
     if spec.hosts.len() > 50 || !spec.hosts.iter().all(is_host) {
         return Err(SpecError::BadHosts);
     }

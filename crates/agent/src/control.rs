@@ -8,14 +8,15 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use stackpro_domain::ClientId;
 use stackpro_protocol::agent::{
-    AbortAnswer, AbortMove, Health, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket, TicketRequest,
+    AbortAnswer, AbortMove, CONTROL_NAME, Health, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket, TicketRequest,
 };
 use tokio::net::TcpListener;
 
 use crate::agent::{Agent, SpecError};
+use crate::front::{self, Arrival};
 use crate::moves::{destination, source, transfer};
 use crate::stack::Stack;
 use crate::{blocking, secret};
@@ -57,8 +58,17 @@ impl IntoResponse for ControlError {
     }
 }
 
-/// Serves the door until the agent stops.
+/// Serves the door on loopback until the agent stops.
 pub(crate) async fn serve(agent: &Arc<Agent>, listener: TcpListener) {
+    let door = door(agent).layer(Extension(Arrival::Local));
+    let stop = agent.stop.clone().cancelled_owned();
+    if let Err(error) = axum::serve(listener, door).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the control door closed");
+    }
+}
+
+/// The door, for whichever listener.
+pub(crate) fn door(agent: &Arc<Agent>) -> Router {
     let for_control_plane = Router::new()
         .route("/v1/stacks/{client}", put(put_stack).get(get_stack).delete(delete_stack))
         .route("/v1/stacks/{client}/tickets", post(make_ticket))
@@ -67,14 +77,26 @@ pub(crate) async fn serve(agent: &Arc<Agent>, listener: TcpListener) {
         .route("/v1/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(agent), check_key));
-    let door = Router::new()
+    Router::new()
         .route("/v1/health", get(health))
         .merge(for_control_plane)
         .merge(transfer::routes(agent))
-        .with_state(Arc::clone(agent));
-    let stop = agent.stop.clone().cancelled_owned();
-    if let Err(error) = axum::serve(listener, door).with_graceful_shutdown(stop).await {
-        tracing::error!(%error, "the control door closed");
+        .layer(middleware::from_fn(check_name))
+        .with_state(Arc::clone(agent))
+}
+
+/// On a public network the door answers by its own name alone, both in the handshake and in the request.
+async fn check_name(Extension(arrival): Extension<Arrival>, request: Request, next: Next) -> Response {
+    let asked = match &arrival {
+        Arrival::Local => return next.run(request).await,
+        Arrival::Http => None,
+        Arrival::Https(name) => Some(&**name),
+    };
+    let host = front::host(&request);
+    if asked == Some(CONTROL_NAME) && host.as_deref() == asked {
+        next.run(request).await
+    } else {
+        StatusCode::MISDIRECTED_REQUEST.into_response()
     }
 }
 

@@ -55,7 +55,9 @@ pub(crate) async fn run(agent: Arc<Agent>) {
 async fn enrol(agent: &Agent) -> Result<(), CallError> {
     let AgentFile { instance_id, server_url, enrol_token, .. } = agent_file(agent).await;
     let AgentFile { front, control, .. } = agent.file;
-    let words = Enrol { instance_id, token: enrol_token, front, control, version: agent.version.clone() };
+    let fingerprint = agent.identity.as_ref().map(|identity| identity.fingerprint.clone());
+    let version = agent.version.clone();
+    let words = Enrol { instance_id, token: enrol_token, front, control, fingerprint, version };
     let request = agent.http.post(format!("{server_url}/api/agents/enrol")).json(&words);
     let Enrolled { key } = serde_json::from_slice(&call(request).await?)?;
     if key.is_empty() || key.len() > 1_000 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {

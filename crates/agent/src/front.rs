@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::serve::ListenerExt;
+use axum::{Extension, Router};
 use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use stackpro_domain::names;
-use stackpro_protocol::agent::STACK_HEADER;
+use stackpro_protocol::agent::{FRONT_NAME, STACK_HEADER};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -26,13 +26,25 @@ use crate::site::{self, Visit, pages};
 use crate::stack::{Pass, Stack};
 use crate::{proxy, secret};
 
-/// Serves the door until the agent stops.
+/// By which way a request came to the door. It is an extension of the request.
+#[derive(Clone)]
+pub(crate) enum Arrival {
+    /// By the listener on loopback, where a router of ours stands before it.
+    Local,
+    /// By port 80.
+    Http,
+    /// By port 443, after asking for this name.
+    Https(Arc<str>),
+}
+
+/// The door, for whichever listener.
+pub(crate) fn door(agent: &Arc<Agent>) -> Router {
+    Router::new().fallback(handle).layer(DefaultBodyLimit::disable()).with_state(Arc::clone(agent))
+}
+
+/// Serves the door on loopback until the agent stops.
 pub(crate) async fn serve(agent: &Arc<Agent>, listener: TcpListener) {
-    let door = Router::new()
-        .fallback(handle)
-        .layer(DefaultBodyLimit::disable())
-        .with_state(Arc::clone(agent))
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let door = door(agent).layer(Extension(Arrival::Local)).into_make_service_with_connect_info::<SocketAddr>();
     let listener = listener.tap_io(|stream| _ = stream.set_nodelay(true));
     let stop = agent.stop.clone().cancelled_owned();
     if let Err(error) = axum::serve(listener, door).with_graceful_shutdown(stop).await {
@@ -43,13 +55,21 @@ pub(crate) async fn serve(agent: &Arc<Agent>, listener: TcpListener) {
 async fn handle(
     State(agent): State<Arc<Agent>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    request: Request,
+    Extension(arrival): Extension<Arrival>,
+    mut request: Request,
 ) -> Response {
-    let Some(stack) = host(&request).and_then(|host| agent.stack_by_host(&host)) else {
+    let host = host(&request);
+    if arrival.is_misdirected(host.as_deref()) {
+        return StatusCode::MISDIRECTED_REQUEST.into_response();
+    }
+    let Some(stack) = host.and_then(|host| agent.stack_by_host(&host)) else {
         return pages::nobody_home();
     };
     let pass = request.headers().get(proxy::PASS).and_then(|pass| pass.to_str().ok());
+    let forwarded = matches!(arrival, Arrival::Local) && peer.ip().is_loopback()
+        || pass.is_some_and(|pass| stack.incoming.is_source(pass));
     let passed = stack.pass(site::is_write(&request), pass).await;
+    arrival.tell_scheme(request.headers_mut(), forwarded);
     if matches!(passed, Pass::Absent) {
         return pages::nobody_home();
     }
@@ -60,13 +80,15 @@ async fn handle(
     let response = match passed {
         Pass::Serve(guard) => {
             writing = guard;
-            let visit = Visit { address: address(request.headers(), peer.ip()), now: agent.clock.now() };
+            let address = if forwarded { forwarded_for(request.headers()) } else { None }.unwrap_or(peer.ip());
+            let secure = request.headers().get(SCHEME).is_some_and(|scheme| scheme == "https");
+            let visit = Visit { address, secure, now: agent.clock.now() };
             site::handle(&stack, &visit, request).await
         }
         Pass::Forward(to) => {
-            let forwarded = proxy::forward(request, to.front, Some(&to.secret), peer.ip()).await;
-            forwarded.unwrap_or_else(|error| {
-                tracing::warn!(%error, to = %to.front, "a request could not be forwarded");
+            let answer = proxy::forward(request, &to.target, Some(&to.committed.secret), peer.ip()).await;
+            answer.unwrap_or_else(|error| {
+                tracing::warn!(%error, to = %to.committed.front, "a request could not be forwarded");
                 pages::unreachable()
             })
         }
@@ -82,7 +104,7 @@ async fn handle(
 }
 
 /// The one host that a request names; `None` for none, several or nonsense.
-fn host(request: &Request) -> Option<String> {
+pub(crate) fn host(request: &Request) -> Option<String> {
     let mut named = request.headers().get_all("host").iter();
     let host = named.next()?.to_str().ok()?;
     if named.next().is_some() {
@@ -91,14 +113,31 @@ fn host(request: &Request) -> Option<String> {
     names::host(host)
 }
 
-/// Who asks, as a limiter sees it: on loopback a router of ours stands between, and says for whom.
-fn address(headers: &HeaderMap, peer: IpAddr) -> IpAddr {
-    if !peer.is_loopback() {
-        return peer;
+/// Says which scheme the visitor came by.
+const SCHEME: &str = "x-forwarded-proto";
+
+impl Arrival {
+    /// Whether a visitor asked for one name in the handshake and for another in the request, which is
+    /// answered with 421 (RFC 9110, section 15.5.20). Other agents come by a name of their own.
+    fn is_misdirected(&self, host: Option<&str>) -> bool {
+        matches!(self, Self::Https(name) if **name != *FRONT_NAME && host != Some(name))
     }
-    let forwarded = headers.get_all("x-forwarded-for").iter().next_back();
-    let last = forwarded.and_then(|value| value.to_str().ok()).and_then(|value| value.rsplit(',').next());
-    last.and_then(|address| address.trim().parse().ok()).unwrap_or(peer)
+
+    /// A visitor's own word for it counts only where a router of ours stands between.
+    fn tell_scheme(&self, headers: &mut HeaderMap, forwarded: bool) {
+        let scheme = match self {
+            _ if forwarded && headers.contains_key(SCHEME) => return,
+            Self::Local | Self::Http => "http",
+            Self::Https(_) => "https",
+        };
+        headers.insert(SCHEME, HeaderValue::from_static(scheme));
+    }
+}
+
+/// Who asks, by the word of the router of ours that asks for them.
+fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").iter().next_back()?.to_str().ok()?.rsplit(',').next()?;
+    last.trim().parse().ok()
 }
 
 /// A body whose bytes are counted for its stack; `writing` lives as long as it does.
@@ -227,11 +266,23 @@ mod tests {
     }
 
     #[test]
-    fn a_router_on_loopback_says_for_whom_it_asks() {
+    fn a_router_of_ours_says_for_whom_it_asks() {
         let forwarded = headers(&[("x-forwarded-for", "1.1.1.1, 10.0.0.9")]);
-        let (loopback, far) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([10, 0, 0, 1]));
-        assert_eq!(address(&forwarded, loopback), IpAddr::from([10, 0, 0, 9]));
-        assert_eq!(address(&forwarded, far), far);
-        assert_eq!(address(&headers(&[("x-forwarded-for", "junk")]), loopback), loopback);
+        assert_eq!(forwarded_for(&forwarded), Some(IpAddr::from([10, 0, 0, 9])));
+        assert_eq!(forwarded_for(&headers(&[("x-forwarded-for", "junk")])), None);
+        let mut said = headers(&[(SCHEME, "https")]);
+        Arrival::Local.tell_scheme(&mut said, true);
+        assert_eq!(said[SCHEME], "https");
+        Arrival::Http.tell_scheme(&mut said, false);
+        assert_eq!(said[SCHEME], "http", "a visitor's own word");
+    }
+
+    #[test]
+    fn one_name_in_the_handshake_and_another_in_the_request_is_misdirected() {
+        let by = |name: &str| Arrival::Https(name.into());
+        assert!(by("a.example").is_misdirected(Some("b.example")) && by("a.example").is_misdirected(None));
+        assert!(!by("a.example").is_misdirected(Some("a.example")));
+        assert!(!by(FRONT_NAME).is_misdirected(Some("a.example")));
+        assert!(!Arrival::Http.is_misdirected(Some("a.example")));
     }
 }

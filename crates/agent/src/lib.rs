@@ -15,11 +15,13 @@ mod disk;
 mod enrol;
 mod front;
 mod gate;
+mod identity;
 mod limiter;
 mod meter;
 mod moves;
 mod path;
 pub mod proxy;
+mod public;
 mod secret;
 mod sessions;
 mod site;
@@ -82,6 +84,8 @@ pub enum AgentError {
     Listen { address: SocketAddr, cause: io::Error },
     #[error("no client for HTTP: {0}")]
     Http(#[from] reqwest::Error),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 /// Runs the agent that lives in `dir` until it is told to stop (`POST /v1/stop`).
@@ -90,9 +94,8 @@ pub enum AgentError {
 /// The process must have installed a default rustls crypto provider before.
 pub async fn run(dir: &Path, options: Options) -> Result<(), AgentError> {
     let (_lock, file) = claim(dir, &options)?;
-    let front = listen(file.front).await?;
-    let control = listen(file.control).await?;
-    let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).no_proxy().build()?;
+    let doors = Doors::open(&file).await?;
+    let http = http().build()?;
     let folder = dir.to_owned();
     let opened = tokio::task::spawn_blocking(move || Agent::open(&folder, file, options, http)).await;
     let agent = opened
@@ -101,18 +104,22 @@ pub async fn run(dir: &Path, options: Options) -> Result<(), AgentError> {
     tracing::info!(instance = %agent.file.instance_id, front = %agent.file.front, "agent runs");
     moves::destination::resume_all(&agent);
     let reporting = tokio::spawn(enrol::run(Arc::clone(&agent)));
-    let doors = async { tokio::join!(front::serve(&agent, front), control::serve(&agent, control)) };
     let stopped = async {
         agent.stop.cancelled().await;
         sleep(STOP_PATIENCE).await;
     };
     tokio::select! {
-        _ = doors => {}
+        served = doors.serve(&agent) => served?,
         () = stopped => {}
     }
     reporting.abort();
     let _ = std::fs::remove_file(dir.join("agent.pid"));
     Ok(())
+}
+
+/// What every client for HTTP begins with.
+fn http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().connect_timeout(Duration::from_secs(3)).no_proxy()
 }
 
 /// Takes the folder for this process, and reads what it is to be.
@@ -130,6 +137,42 @@ fn claim(dir: &Path, options: &Options) -> Result<(File, AgentFile), AgentError>
     let pid = AgentPid { pid: std::process::id(), started_at: options.clock.now() };
     disk::write_json(&dir.join("agent.pid"), &pid).map_err(failed("agent.pid"))?;
     Ok((lock, file))
+}
+
+/// Where requests come in.
+enum Doors {
+    /// On loopback, each by a listener of its own.
+    Local {
+        front: TcpListener,
+        control: TcpListener,
+    },
+    Public {
+        http: TcpListener,
+        https: TcpListener,
+    },
+}
+
+impl Doors {
+    async fn open(file: &AgentFile) -> Result<Self, AgentError> {
+        Ok(match &file.public {
+            None => Self::Local { front: listen(file.front).await?, control: listen(file.control).await? },
+            Some(public) => Self::Public { http: listen(public.http).await?, https: listen(public.https).await? },
+        })
+    }
+
+    /// Until the agent stops.
+    async fn serve(self, agent: &Arc<Agent>) -> Result<(), AgentError> {
+        match self {
+            Self::Local { front, control } => {
+                tokio::join!(front::serve(agent, front), control::serve(agent, control));
+            }
+            Self::Public { http, https } => {
+                let tls = public::tls(agent)?;
+                tokio::join!(public::serve_http(agent, http), public::serve_https(agent, https, tls));
+            }
+        }
+        Ok(())
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, AgentError> {

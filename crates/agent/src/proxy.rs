@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,15 +14,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use stackpro_domain::ClientId;
-use stackpro_protocol::agent::STACK_HEADER;
+use rustls::pki_types::ServerName;
+use stackpro_domain::{ClientId, Fingerprint};
+use stackpro_protocol::agent::{FRONT_NAME, STACK_HEADER};
+use stackpro_tls::ChainError;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
 
 /// Says to the destination of a move that its source, or its own probe, asks: the secret of the ticket.
 pub(crate) const PASS: &str = "x-stackpro-pass";
 /// How long a destination that does not answer (its agent restarts) is tried again.
 const PATIENCE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Headers that concern one connection only (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
@@ -34,6 +40,25 @@ const HOP_BY_HOP: [&str; 9] = [
     "transfer-encoding",
     "upgrade",
 ];
+
+/// A front door: where it is, and by which certificate it is known when it has TLS.
+#[derive(Clone)]
+pub struct Target {
+    address: SocketAddr,
+    tls: Option<TlsConnector>,
+}
+
+impl Target {
+    /// Without TLS, on loopback.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+
+    pub(crate) fn new(address: SocketAddr, fingerprint: Option<&Fingerprint>) -> Result<Self, ChainError> {
+        let tls = fingerprint.map(stackpro_tls::pinned).transpose()?;
+        Ok(Self { address, tls: tls.map(|config| TlsConnector::from(Arc::new(config))) })
+    }
+}
 
 /// Why a request was not answered by the door that it was sent on to.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +75,7 @@ pub enum ForwardError {
 /// stack does not serve yet; `peer` is who sent it here.
 pub async fn forward(
     request: Request,
-    to: SocketAddr,
+    to: &Target,
     pass: Option<&str>,
     peer: IpAddr,
 ) -> Result<Response, ForwardError> {
@@ -67,8 +92,23 @@ pub async fn forward(
     send(to, Request::from_parts(parts, body), PATIENCE).await
 }
 
-async fn send(to: SocketAddr, request: Request, patience: Duration) -> Result<Response, ForwardError> {
-    let stream = connect(to, patience).await?;
+async fn send(to: &Target, request: Request, patience: Duration) -> Result<Response, ForwardError> {
+    let stream = connect(to.address, patience).await?;
+    match &to.tls {
+        None => converse(stream, request).await,
+        Some(tls) => {
+            let name = ServerName::try_from(FRONT_NAME).map_err(io::Error::other)?;
+            // Both are large, and most futures that hold this one never come here.
+            let stream = Box::pin(timeout(HANDSHAKE, tls.connect(name, stream))).await;
+            converse(Box::new(stream.map_err(io::Error::other)??), request).await
+        }
+    }
+}
+
+async fn converse<I>(stream: I, request: Request) -> Result<Response, ForwardError>
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
@@ -113,7 +153,7 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Whether `client`'s stack itself answers at a front door for `host`.
-pub(crate) async fn probe(front: SocketAddr, host: &str, client: &ClientId, pass: &str) -> Result<bool, ForwardError> {
+pub(crate) async fn probe(front: &Target, host: &str, client: &ClientId, pass: &str) -> Result<bool, ForwardError> {
     let request = Request::get("/").header("host", host).header(PASS, pass).body(Body::empty())?;
     let response = send(front, request, Duration::ZERO).await?;
     let named = response.headers().get(STACK_HEADER).is_some_and(|named| named == client.as_str());

@@ -13,7 +13,7 @@ use crate::gate::{Gate, Writing};
 use crate::limiter::Limiter;
 use crate::meter::Meter;
 use crate::moves::destination::Incoming;
-use crate::moves::source::{Committed, Outgoing};
+use crate::moves::source::{Forwarding, Outgoing};
 use crate::sessions::Sessions;
 use crate::tree::Tree;
 
@@ -35,7 +35,7 @@ pub(crate) struct Stack {
 pub(crate) enum Pass {
     /// Serve it; a write holds the guard until its answer is sent.
     Serve(Option<Writing>),
-    Forward(Arc<Committed>),
+    Forward(Arc<Forwarding>),
     Suspended,
     Absent,
 }
@@ -70,7 +70,7 @@ impl Stack {
             spec: RwLock::new(Arc::new(spec)),
             folder,
         };
-        if stack.outgoing.committed().is_some() {
+        if stack.outgoing.forwarding().is_some() {
             stack.gate.set_moved();
         }
         Ok(Arc::new(stack))
@@ -131,6 +131,6 @@ impl Stack {
     }
 
     fn forward(&self) -> Pass {
-        self.outgoing.committed().map_or(Pass::Absent, Pass::Forward)
+        self.outgoing.forwarding().map_or(Pass::Absent, Pass::Forward)
     }
 }

@@ -93,9 +93,21 @@ id!(
     FlowId, "flow id", "letters, digits and dashes", plain
 );
 id!(
+    /// The SHA-256 of a certificate (its DER), by which one end of a connection knows the other.
+    Fingerprint, "fingerprint", "64 lower-case hex digits",
+    |text| text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+);
+id!(
     /// A row of the ledger.
     ResourceId, "resource id", "letters, digits and dashes", plain
 );
+
+impl Fingerprint {
+    pub fn of(sha256: [u8; 32]) -> Self {
+        let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+        Self(sha256.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect())
+    }
+}
 
 impl ClientId {
     /// The id of a new client: what is speakable of the company's name, and four random characters,
@@ -116,6 +128,16 @@ mod tests {
             assert_eq!(id.as_str().parse::<ClientId>().unwrap(), id, "{company}");
         }
         assert!(ClientId::generate("Acme Law", 7).as_str().starts_with("acme-law-"));
+    }
+
+    #[test]
+    fn a_fingerprint_is_read_as_it_is_written() {
+        let mut digest = [0; 32];
+        (digest[0], digest[31]) = (0x5c, 0xf0);
+        let fingerprint = Fingerprint::of(digest);
+        assert!(fingerprint.as_str().starts_with("5c00") && fingerprint.as_str().ends_with("00f0"));
+        assert_eq!(fingerprint.as_str().parse::<Fingerprint>().unwrap(), fingerprint);
+        assert!("5C".repeat(32).parse::<Fingerprint>().is_err() && "5c".parse::<Fingerprint>().is_err());
     }
 
     #[test]

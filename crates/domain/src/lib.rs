@@ -15,6 +15,6 @@ pub mod plan;
 pub mod prices;
 pub mod time;
 
-pub use ids::{ClientId, FlowId, InstanceId, MemberId, ResourceId};
+pub use ids::{ClientId, Fingerprint, FlowId, InstanceId, MemberId, ResourceId};
 pub use money::{Cents, Micros};
 pub use time::{Clock, Span, Time};

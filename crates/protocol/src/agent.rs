@@ -15,6 +15,12 @@
 //! | `POST /v1/stacks/{client}/abort` [`AbortMove`] | control plane, at the source | no cut-over of this job any more → [`AbortAnswer`] |
 //! | `POST /v1/stop` | control plane | end the agent in an orderly way → 202 |
 //!
+//! On loopback each door has a listener of its own, without TLS. On a public network ([`PublicDoors`]) there are
+//! ports 80 and 443 alone, and which door a connection leads to is said by the server name of its TLS
+//! handshake: [`CONTROL_NAME`] is the control door, [`FRONT_NAME`] the front door for other agents; both have a
+//! certificate that the agent made itself, whose [`Fingerprint`] it told at its enrolment and by which it is
+//! known. Every other name is a visitor's, and never leads to the control door.
+//!
 //! The agents' own talk during a move (`/v1/transfer/…`, opened by a [`Ticket`]) is the agent's private
 //! matter, and both ends are the same program.
 
@@ -23,10 +29,17 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use stackpro_domain::limits::Limits;
 use stackpro_domain::manifest::Certificate;
-use stackpro_domain::{ClientId, InstanceId, Time};
+use stackpro_domain::{ClientId, Fingerprint, InstanceId, Time};
 
 /// Every answer of a stack bears the id of its client in this header.
 pub const STACK_HEADER: &str = "x-stackpro-stack";
+
+/// No client's host is this name or below it.
+pub const RESERVED_DOMAIN: &str = "stackpro.internal";
+/// The server name of the control door.
+pub const CONTROL_NAME: &str = "control.stackpro.internal";
+/// The server name by which other agents reach the front door.
+pub const FRONT_NAME: &str = "front.stackpro.internal";
 
 /// `POST {server}/api/agents/enrol`: an agent's first word, with the one-time token that it was launched with.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,9 +47,12 @@ pub const STACK_HEADER: &str = "x-stackpro-stack";
 pub struct Enrol {
     pub instance_id: InstanceId,
     pub token: String,
-    /// Where the front door and the control door listen.
+    /// Where the front door and the control door are reached.
     pub front: SocketAddr,
     pub control: SocketAddr,
+    /// Of the agent's own certificate; none when its doors are without TLS. It never changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
     pub version: String,
 }
 
@@ -167,8 +183,10 @@ pub struct Ticket {
 #[serde(rename_all = "camelCase")]
 pub struct MoveOrder {
     pub job_id: String,
-    /// The source's control door.
+    /// The source's control door, and its certificate when it has TLS.
     pub source: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_fingerprint: Option<Fingerprint>,
     pub ticket: Ticket,
     /// False: copy, and follow what changes. True: then also hold, copy the rest, verify, and commit at
     /// the source, which from then on forwards to `front`.
@@ -236,10 +254,22 @@ pub struct AgentFile {
     /// `http://127.0.0.1:8080`
     pub server_url: String,
     pub enrol_token: String,
+    /// Where the doors are reached. Without `public` it is also where they listen.
     pub front: SocketAddr,
     pub control: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public: Option<PublicDoors>,
     /// Seconds between two reports.
     pub report_seconds: u64,
+}
+
+/// The sockets of an agent on a public network, which may be bound to other addresses than those by which
+/// they are reached: `0.0.0.0:80` and `0.0.0.0:443`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublicDoors {
+    pub http: SocketAddr,
+    pub https: SocketAddr,
 }
 
 /// `DIR/agent.pid`, written by the agent once it holds the lock on `DIR/agent.lock`.

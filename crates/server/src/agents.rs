@@ -1,28 +1,38 @@
 //! The control plane's side of the agents' control doors (see [`stackpro_protocol::agent`]).
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use stackpro_domain::{ClientId, InstanceId};
+use stackpro_domain::{ClientId, Fingerprint};
 use stackpro_flow::StepError;
 use stackpro_protocol::agent::{
-    AbortAnswer, AbortMove, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket, TicketRequest,
+    AbortAnswer, AbortMove, CONTROL_NAME, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket, TicketRequest,
 };
 use stackpro_store::InstanceRow;
+use stackpro_tls::ChainError;
 
 use crate::secrets::Secrets;
 
 /// Longest wait for an agent's answer. Long work is a job that is asked for again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Clients that are kept for agents with TLS.
+const CLIENTS: usize = 1_000;
 
 /// Why an agent did not do what it was told.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     #[error("the agent of instance {0} has not enrolled yet")]
     NotEnrolled(String),
+    /// It would be told secrets that anyone on the way could read.
+    #[error("the agent of instance {0} enrolled without a certificate, and is not on this machine")]
+    WithoutTls(String),
+    #[error(transparent)]
+    Tls(#[from] ChainError),
     /// No answer: it may have happened or not.
     #[error("the agent at {at} did not answer: {cause}")]
     Unreachable { at: SocketAddr, cause: String },
@@ -37,6 +47,7 @@ impl From<AgentError> for StepError {
             AgentError::Refused { status, .. } if *status == StatusCode::UNPROCESSABLE_ENTITY => {
                 Self::Failed(error.to_string())
             }
+            AgentError::WithoutTls(_) => Self::Failed(error.to_string()),
             _ => Self::Retry(error.to_string()),
         }
     }
@@ -45,7 +56,10 @@ impl From<AgentError> for StepError {
 /// Makes clients of agents.
 #[derive(Clone)]
 pub struct Agents {
-    http: reqwest::Client,
+    /// For the agents of the local cloud, whose doors are on loopback and without TLS.
+    plain: reqwest::Client,
+    /// For each of the others a client of its own, which keeps its connections.
+    pinned: Arc<Mutex<HashMap<(SocketAddr, Fingerprint), reqwest::Client>>>,
     secrets: Secrets,
 }
 
@@ -53,31 +67,50 @@ pub struct Agents {
 pub struct Agent {
     http: reqwest::Client,
     at: SocketAddr,
+    /// `http://127.0.0.1:20001`
+    door: String,
     key: String,
 }
 
 impl Agents {
     pub fn new(secrets: Secrets) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .connect_timeout(Duration::from_secs(2))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { http, secrets })
+        Ok(Self { plain: client().build()?, pinned: Arc::default(), secrets })
     }
 
     /// The agent of an instance that has enrolled.
     pub fn of(&self, instance: &InstanceRow) -> Result<Agent, AgentError> {
-        match (&instance.cloud_id, instance.control) {
-            (Some(cloud_id), Some(control)) => Ok(self.at(control, cloud_id)),
-            _ => Err(AgentError::NotEnrolled(instance.id.to_string())),
-        }
+        let (Some(cloud_id), Some(at)) = (&instance.cloud_id, instance.control) else {
+            return Err(AgentError::NotEnrolled(instance.id.to_string()));
+        };
+        let (http, door) = match &instance.fingerprint {
+            Some(fingerprint) => (self.pinned(at, fingerprint)?, format!("https://{CONTROL_NAME}:{}", at.port())),
+            None if at.ip().is_loopback() => (self.plain.clone(), format!("http://{at}")),
+            None => return Err(AgentError::WithoutTls(instance.id.to_string())),
+        };
+        Ok(Agent { http, at, door, key: self.secrets.agent_key(cloud_id) })
     }
 
-    fn at(&self, at: SocketAddr, cloud_id: &InstanceId) -> Agent {
-        Agent { http: self.http.clone(), at, key: self.secrets.agent_key(cloud_id) }
+    fn pinned(&self, at: SocketAddr, fingerprint: &Fingerprint) -> Result<reqwest::Client, AgentError> {
+        let mut pinned = self.pinned.lock().unwrap_or_else(PoisonError::into_inner);
+        let whose = (at, fingerprint.clone());
+        if let Some(known) = pinned.get(&whose) {
+            return Ok(known.clone());
+        }
+        if pinned.len() >= CLIENTS {
+            pinned.clear();
+        }
+        let made = stackpro_tls::http_client(client(), CONTROL_NAME, at, fingerprint)?;
+        pinned.insert(whose, made.clone());
+        Ok(made)
     }
+}
+
+fn client() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .connect_timeout(Duration::from_secs(2))
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
 }
 
 impl Agent {
@@ -138,7 +171,7 @@ impl Agent {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<reqwest::Response, AgentError> {
-        let mut request = self.http.request(method, format!("http://{}/v1/{path}", self.at)).bearer_auth(&self.key);
+        let mut request = self.http.request(method, format!("{}/v1/{path}", self.door)).bearer_auth(&self.key);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -152,6 +185,13 @@ impl Agent {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> AgentError {
-        AgentError::Unreachable { at: self.at, cause: error.to_string() }
+        let mut cause = error.to_string();
+        // What reqwest says is the last of a chain, and the first is the cause: another certificate, say.
+        let mut next = std::error::Error::source(error);
+        while let Some(deeper) = next {
+            cause = deeper.to_string();
+            next = deeper.source();
+        }
+        AgentError::Unreachable { at: self.at, cause }
     }
 }

@@ -129,6 +129,7 @@ impl Fleet {
             token: spec.enrol_token.clone(),
             front: door,
             control: door,
+            fingerprint: None,
             version: env!("CARGO_PKG_VERSION").into(),
         };
         let Some(server) = self.0.server.get() else { return Err(lost("no server yet".into())) };

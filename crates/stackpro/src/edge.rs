@@ -10,7 +10,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::HOST;
 use axum::middleware::Next;
 use axum::response::Response;
-use stackpro_agent::proxy;
+use stackpro_agent::proxy::{self, Target};
 use stackpro_cloud::local::LocalCloud;
 use stackpro_domain::names;
 use stackpro_server::pages::hosts;
@@ -57,7 +57,7 @@ async fn forward(edge: &Edge, host: &str, peer: SocketAddr, request: Request) ->
     let Some(target) = edge.cloud.lookup(host) else {
         return hosts::without_record(&edge.world, host).await;
     };
-    match proxy::forward(request, target, None, peer.ip()).await {
+    match proxy::forward(request, &Target::plain(target), None, peer.ip()).await {
         Ok(response) => response,
         Err(error) => {
             tracing::warn!(%error, host, %target, "a client's instance does not answer");

@@ -33,6 +33,8 @@ impl Record for InstanceRow {
             state: row.word("state", InstancePhase::parse)?,
             front: row.maybe_parse("front")?,
             control: row.maybe_parse("control")?,
+            fingerprint: row.maybe_parse("fingerprint")?,
+            edition: row.get("edition")?,
             version: row.get("version")?,
             enrolled_at: row.maybe_time("enrolled_at")?,
             last_report_at: row.maybe_time("last_report_at")?,
@@ -52,6 +54,8 @@ fn columns(statement: Statement, instance: &InstanceRow) -> Statement {
         .bind(instance.state.as_str())
         .bind(instance.front.map(|address| address.to_string()))
         .bind(instance.control.map(|address| address.to_string()))
+        .bind(instance.fingerprint.as_ref().map(ToString::to_string))
+        .bind(&instance.edition)
         .bind(&instance.version)
         .bind(instance.enrolled_at)
         .bind(instance.last_report_at)
@@ -116,9 +120,9 @@ impl Store {
 impl Tx {
     /// Idempotent by id. Conflicts: `instance` (its cloud id is another row's).
     pub async fn insert_instance(&mut self, instance: &InstanceRow) -> Result<()> {
-        let sql = "INSERT INTO instances (id, cloud_id, kind, instance_type, capacity, state, front, control, version, \
-            enrolled_at, last_report_at, created_at, launched_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id) DO NOTHING";
+        let sql = "INSERT INTO instances (id, cloud_id, kind, instance_type, capacity, state, front, control, \
+            fingerprint, edition, version, enrolled_at, last_report_at, created_at, launched_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15) ON CONFLICT (id) DO NOTHING";
         let launched_at = instance.cloud_id.as_ref().map(|_| instance.created_at);
         columns(q(sql), instance).bind(instance.created_at).bind(launched_at).run(&mut self.conn).await?;
         Ok(())
@@ -128,8 +132,9 @@ impl Tx {
     /// is released.
     pub async fn update_instance(&mut self, instance: &InstanceRow) -> Result<()> {
         let sql = "UPDATE instances SET cloud_id = $2, kind = $3, instance_type = $4, capacity = $5, state = $6, \
-            front = $7, control = $8, version = $9, enrolled_at = $10, last_report_at = $11, \
-            launched_at = coalesce(launched_at, $12), released_at = coalesce(released_at, $13) WHERE id = $1";
+            front = $7, control = $8, fingerprint = $9, edition = $10, version = $11, enrolled_at = $12, \
+            last_report_at = $13, launched_at = coalesce(launched_at, $14), released_at = coalesce(released_at, $15) \
+            WHERE id = $1";
         let now = self.store.now();
         let launched_at = instance.cloud_id.as_ref().map(|_| now);
         let released_at = (instance.state == InstancePhase::Released).then_some(now);

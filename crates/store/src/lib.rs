@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`Store::open`]. What differs between the two databases is in `db.rs`, and nowhere else.
 
+mod certificates;
 mod clients;
 mod costs;
 mod db;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use stackpro_domain::lifecycle::{Life, State};
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::Interval;
-use stackpro_domain::{ClientId, InstanceId, MemberId, ResourceId, Time};
+use stackpro_domain::{ClientId, Fingerprint, InstanceId, MemberId, ResourceId, Time};
 use stackpro_flow::{Flow, Step};
 
 /// A closed set of words, spelled alike in Rust, in the database and in JSON.
@@ -179,12 +179,43 @@ pub struct InstanceRow {
     pub state: InstancePhase,
     pub front: Option<SocketAddr>,
     pub control: Option<SocketAddr>,
+    /// Of its agent's own certificate, told at the enrolment; none when its doors are without TLS.
+    pub fingerprint: Option<Fingerprint>,
+    /// Which edition of our certificate its agent says that it has.
+    pub edition: Option<String>,
     pub version: Option<String>,
     pub enrolled_at: Option<Time>,
     pub last_report_at: Option<Time>,
     pub created_at: Time,
     /// How many clients have a stack there now; counted, never written.
     pub clients: u32,
+}
+
+/// A certificate of a CA for a domain of ours, and the way to the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateRow {
+    pub domain: String,
+    /// The CA that the present certificate is of.
+    pub directory: Option<String>,
+    /// Certificate and key, encrypted.
+    pub sealed: Option<String>,
+    pub fingerprint: Option<Fingerprint>,
+    pub not_before: Option<Time>,
+    pub not_after: Option<Time>,
+    pub renew_at: Option<Time>,
+    /// The account at the CA and the order that is in flight, encrypted.
+    pub progress: Option<String>,
+    /// When the order that is in flight was made.
+    pub ordered_at: Option<Time>,
+    /// Whether an answer to a challenge may stand in the zone.
+    pub published: bool,
+    /// Failures in a row.
+    pub attempts: u32,
+    pub error: Option<String>,
+    /// Nobody works on it before, on the database's clock.
+    pub next_at: Time,
+    /// Grows with every claim.
+    pub fence: i64,
 }
 
 /// A row of the ledger.

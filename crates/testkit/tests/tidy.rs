@@ -223,10 +223,14 @@ fn arrows_between_crates_only_point_down() {
         ("stackpro-cloud", &["domain"]),
         ("stackpro-cloud-aws", &["domain", "cloud"]),
         ("stackpro-store", &["domain", "flow"]),
-        ("stackpro-agent", &["domain", "protocol"]),
-        ("stackpro-server", &["domain", "protocol", "flow", "cloud", "store"]),
+        ("stackpro-tls", &["domain"]),
+        ("stackpro-agent", &["domain", "protocol", "tls"]),
+        ("stackpro-server", &["domain", "protocol", "flow", "cloud", "store", "tls"]),
         ("stackpro-simulation", &["domain", "protocol", "flow", "cloud", "store", "server"]),
-        ("stackpro", &["domain", "protocol", "flow", "cloud", "cloud-aws", "store", "agent", "server", "simulation"]),
+        (
+            "stackpro",
+            &["domain", "protocol", "flow", "cloud", "cloud-aws", "store", "agent", "server", "simulation", "tls"],
+        ),
         ("stackpro-testkit", &["domain", "protocol"]),
     ];
     let allowed: BTreeMap<&str, &[&str]> = allowed.iter().copied().collect();
@@ -253,8 +257,9 @@ fn each_crate_is_kept_from_what_it_must_not_know() {
         ("stackpro-protocol", &["tokio", "sqlx", "reqwest", "axum"]),
         ("stackpro-flow", &["sqlx", "reqwest", "axum"]),
         ("stackpro-cloud", &["sqlx"]),
-        ("stackpro-agent", &["sqlx"]),
-        ("stackpro-server", &["sqlx"]),
+        ("stackpro-tls", &["sqlx", "axum", "rand"]),
+        ("stackpro-agent", &["sqlx", "rcgen", "x509-parser", "instant-acme"]),
+        ("stackpro-server", &["sqlx", "rcgen", "x509-parser", "instant-acme"]),
         ("stackpro", &["sqlx"]),
     ];
     let uses = dependencies();

@@ -14,11 +14,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use stackpro_domain::ClientId;
 use stackpro_domain::manifest::{Entry, FileFacts, compare};
-use stackpro_protocol::agent::MoveOrder;
+use stackpro_protocol::agent::{CONTROL_NAME, MoveOrder};
+use stackpro_tls::ChainError;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::io::StreamReader;
 
 use super::transfer::{FileHead, Page};
+use crate::agent::Agent;
 use crate::path::DataPath;
 use crate::tree::{Cursor, Tree, TreeError};
 use crate::{blocking, disk};
@@ -56,6 +58,8 @@ pub(super) enum MoveError {
     Disk(#[from] io::Error),
     #[error("{0}")]
     Tree(#[from] TreeError),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] ChainError),
 }
 
 pub(super) type Result<T> = std::result::Result<T, MoveError>;
@@ -69,11 +73,18 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(http: &reqwest::Client, client: &ClientId, order: &MoveOrder) -> Self {
+    pub(super) fn new(agent: &Agent, client: &ClientId, order: &MoveOrder) -> std::result::Result<Self, ChainError> {
         let source: SocketAddr = order.source;
+        let (http, door) = match &order.source_fingerprint {
+            None => (agent.http.clone(), format!("http://{source}")),
+            Some(fingerprint) => {
+                let http = stackpro_tls::http_client(crate::http(), CONTROL_NAME, source, fingerprint)?;
+                (http, format!("https://{CONTROL_NAME}:{}", source.port()))
+            }
+        };
         let job = crate::path::encode_part(&order.job_id);
-        let base = format!("http://{source}/v1/transfer/{client}/{job}");
-        Self { http: http.clone(), base, secret: order.ticket.secret.clone() }
+        let base = format!("{door}/v1/transfer/{client}/{job}");
+        Ok(Self { http, base, secret: order.ticket.secret.clone() })
     }
 
     /// Calls the source. `None` as a body makes it a `GET`.

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use stackpro_domain::Fingerprint;
 use stackpro_domain::manifest::Certificate;
 use stackpro_protocol::agent::{MoveOrder, MovePhase, MoveStatus, StackSpec, Wanted};
 use tokio::sync::Notify;
@@ -77,12 +78,15 @@ impl Incoming {
         self.phase() == Some(MovePhase::Committed)
     }
 
+    /// Whether a request comes from the source of the move to here, for a visitor.
+    pub(crate) fn is_source(&self, secret: &str) -> bool {
+        self.job().as_ref().is_some_and(|job| secret::same(&job.kept.order.ticket.secret, secret))
+    }
+
     /// Whether a request may pass before this place is told to serve: the source, which forwards only after
     /// its commit, and our own probe bear the secret.
     pub(crate) fn lets_in(&self, secret: &str) -> bool {
-        self.job().as_ref().is_some_and(|job| {
-            job.kept.status.phase == MovePhase::CuttingOver && secret::same(&job.kept.order.ticket.secret, secret)
-        })
+        self.phase() == Some(MovePhase::CuttingOver) && self.is_source(secret)
     }
 
     pub(crate) fn cancel(&self) {
@@ -189,9 +193,16 @@ fn resume(agent: &Arc<Agent>, stack: &Arc<Stack>) {
     if job.running.is_some() || matches!(job.kept.status.phase, MovePhase::Committed | MovePhase::Failed) {
         return;
     }
+    let source = match Source::new(agent, &stack.client(), &job.kept.order) {
+        Ok(source) => source,
+        Err(error) => {
+            tracing::error!(%error, "a move cannot go on");
+            job.kept.status.error = Some(error.to_string());
+            return;
+        }
+    };
     let task = CancellationToken::new();
     job.running = Some(task.clone());
-    let source = Source::new(&agent.http, &stack.client(), &job.kept.order);
     let copy = Copy::new(source.clone(), Arc::clone(&stack.tree));
     let wake = Arc::clone(&job.wake);
     let work =
@@ -332,8 +343,8 @@ impl Work {
         }
         self.stack.sessions.import(held.sessions, self.agent.clock.now())?;
         self.probe(order).await?;
-        let commit =
-            CommitRequest { hold_id: held.hold_id, front: order.front, copy: sums, rounds: self.rounds, held_files };
+        let (hold_id, front, fingerprint) = (held.hold_id, order.front, self.fingerprint().cloned());
+        let commit = CommitRequest { hold_id, front, fingerprint, copy: sums, rounds: self.rounds, held_files };
         match self.source.call("commit", Some(&commit), CALL).await {
             Ok(certificate) => Ok(Attempt::Committed(certificate)),
             Err(refused @ (MoveError::NotNow(_) | MoveError::Gone)) => Err(refused),
@@ -348,12 +359,18 @@ impl Work {
     async fn probe(&self, order: &MoveOrder) -> Result<()> {
         let spec = self.stack.spec();
         let Some(host) = spec.hosts.first() else { return Ok(()) };
-        let answer = proxy::probe(order.front, host, &spec.client_id, &order.ticket.secret).await;
+        let front = proxy::Target::new(order.front, self.fingerprint())?;
+        let answer = proxy::probe(&front, host, &spec.client_id, &order.ticket.secret).await;
         if matches!(answer, Ok(true)) {
             return Ok(());
         }
         tracing::warn!(?answer, "the new place does not answer its probe");
         Err(MoveError::Probe)
+    }
+
+    /// Of this agent's own doors.
+    fn fingerprint(&self) -> Option<&Fingerprint> {
+        self.agent.identity.as_ref().map(|identity| &identity.fingerprint)
     }
 
     /// Finds out whether a commit happened. First lets go of the hold, so that a commit that is still on

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use stackpro_domain::Time;
 use stackpro_domain::manifest::Certificate;
+use stackpro_domain::{Fingerprint, Time};
 use stackpro_protocol::agent::{AbortAnswer, Ticket};
 
 use super::transfer::{CommitRequest, Held};
+use crate::proxy::Target;
 use crate::stack::Stack;
 use crate::{blocking, disk, secret};
 
@@ -34,7 +35,7 @@ struct Record {
     aborted: Vec<String>,
     committed: Option<Committed>,
     #[serde(skip)]
-    forwarding: Option<Arc<Committed>>,
+    forwarding: Option<Arc<Forwarding>>,
     /// The hold that runs, and its job.
     #[serde(skip)]
     hold: Option<(String, u64)>,
@@ -53,9 +54,25 @@ struct JobTicket {
 pub(crate) struct Committed {
     pub job_id: String,
     pub front: SocketAddr,
+    /// Of the certificate there.
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
     /// With which forwarded requests are let in there.
     pub secret: String,
     pub certificate: Certificate,
+}
+
+/// The same, ready to be used.
+pub(crate) struct Forwarding {
+    pub committed: Committed,
+    pub target: Target,
+}
+
+impl Forwarding {
+    fn new(committed: Committed) -> io::Result<Arc<Self>> {
+        let target = Target::new(committed.front, committed.fingerprint.as_ref()).map_err(io::Error::other)?;
+        Ok(Arc::new(Self { committed, target }))
+    }
 }
 
 /// Why a move does not go on now. The stack serves.
@@ -78,11 +95,12 @@ pub(crate) enum NotNow {
 impl Outgoing {
     pub(crate) fn open(file: PathBuf) -> io::Result<Self> {
         let mut record: Record = disk::read_json(&file)?.unwrap_or_default();
-        record.forwarding = record.committed.clone().map(Arc::new);
+        record.forwarding = record.committed.clone().map(Forwarding::new).transpose()?;
         Ok(Self { file, record: Mutex::new(record) })
     }
 
-    pub(crate) fn committed(&self) -> Option<Arc<Committed>> {
+    /// Where the stack is now; none while it is here.
+    pub(crate) fn forwarding(&self) -> Option<Arc<Forwarding>> {
         self.record().forwarding.clone()
     }
 
@@ -191,9 +209,10 @@ fn decide(stack: &Stack, job_id: &str, ask: CommitRequest, now: Time) -> Result<
         held_ms: decision.hold.since.elapsed().as_millis() as u64,
         committed_at: now,
     };
-    let committed = Committed { job_id: job_id.to_owned(), front: ask.front, secret, certificate: certificate.clone() };
+    let (job_id, front, fingerprint) = (job_id.to_owned(), ask.front, ask.fingerprint);
+    let committed = Committed { job_id, front, fingerprint, secret, certificate: certificate.clone() };
     let mut next = record.clone();
-    next.forwarding = Some(Arc::new(committed.clone()));
+    next.forwarding = Some(Forwarding::new(committed.clone())?);
     next.committed = Some(committed);
     next.hold = None;
     stack.outgoing.keep(&mut record, next)?;

@@ -17,8 +17,8 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use stackpro_domain::ClientId;
 use stackpro_domain::manifest::{Certificate, FileFacts};
+use stackpro_domain::{ClientId, Fingerprint};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -85,8 +85,10 @@ pub(super) struct Release {
 #[serde(rename_all = "camelCase")]
 pub(super) struct CommitRequest {
     pub hold_id: u64,
-    /// Where the source shall forward to.
+    /// Where the source shall forward to, and the certificate there.
     pub front: SocketAddr,
+    #[serde(default)]
+    pub fingerprint: Option<Fingerprint>,
     pub copy: Sums,
     pub rounds: u32,
     pub held_files: u64,
@@ -147,8 +149,8 @@ impl IntoResponse for NotNow {
 }
 
 async fn get_state(Admitted { stack, job }: Admitted) -> Json<JobState> {
-    let committed = stack.outgoing.committed().filter(|committed| committed.job_id == job);
-    Json(JobState { certificate: committed.map(|committed| committed.certificate.clone()) })
+    let forwarding = stack.outgoing.forwarding().filter(|to| to.committed.job_id == job);
+    Json(JobState { certificate: forwarding.map(|to| to.committed.certificate.clone()) })
 }
 
 async fn list_changes(Admitted { stack, .. }: Admitted, Json(cursor): Json<Cursor>) -> Result<Json<Page>, NotNow> {

@@ -22,6 +22,8 @@ use crate::{front, secret};
 /// Who asks, and when.
 pub(crate) struct Visit {
     pub address: IpAddr,
+    /// Whether they came by https.
+    pub secure: bool,
     pub now: Time,
 }
 

@@ -145,7 +145,8 @@ async fn sign_in(stack: &Stack, visit: &Visit, request: Request) -> Page {
 
 fn begin_session(stack: &Stack, visit: &Visit) -> Page {
     let token = stack.sessions.begin(visit.now)?;
-    Ok(with_cookie(Redirect::to("/portal/"), &token, ""))
+    let secure = if visit.secure { "; Secure" } else { "" };
+    Ok(with_cookie(Redirect::to("/portal/"), &token, secure))
 }
 
 fn sign_out(stack: &Stack, visit: &Visit, headers: &HeaderMap) -> Page {

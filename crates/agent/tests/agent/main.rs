@@ -5,5 +5,6 @@
 mod limits;
 mod moves;
 mod portal;
+mod public;
 mod serving;
 mod support;

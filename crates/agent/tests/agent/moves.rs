@@ -12,16 +12,21 @@ use stackpro_protocol::agent::*;
 use crate::support::*;
 
 /// Two agents, and a stack that shall go from the one to the other.
-struct Pair {
-    source: TestAgent,
-    destination: TestAgent,
-    spec: StackSpec,
+pub(crate) struct Pair {
+    pub(crate) source: TestAgent,
+    pub(crate) destination: TestAgent,
+    pub(crate) spec: StackSpec,
 }
 
 impl Pair {
     async fn new(files: usize, bytes: usize) -> Self {
+        Self::with(Doors::Local, files, bytes).await
+    }
+
+    pub(crate) async fn with(doors: Doors, files: usize, bytes: usize) -> Self {
         let (server, _) = control_plane().await;
-        let (source, destination) = (TestAgent::start(&server).await, TestAgent::start(&server).await);
+        let start = || TestAgent::start_with(&server, doors);
+        let (source, destination) = (start().await, start().await);
         let spec = spec("acme-law-7f3k");
         source.put_stack(&spec).await;
         source.kill();
@@ -40,11 +45,12 @@ impl Pair {
         self.source.ask(Method::POST, &self.path("tickets")).json(&ask).send().await.ok()?.json().await.ok()
     }
 
-    async fn order(&self, job_id: &str, cut_over: bool) -> MoveOrder {
+    pub(crate) async fn order(&self, job_id: &str, cut_over: bool) -> MoveOrder {
         let ticket = until("a ticket", async || self.ticket(job_id).await).await;
         MoveOrder {
             job_id: job_id.into(),
             source: self.source.control,
+            source_fingerprint: self.source.fingerprint(),
             ticket,
             cut_over,
             front: self.destination.front,
@@ -52,15 +58,15 @@ impl Pair {
         }
     }
 
-    async fn put(&self, order: &MoveOrder) -> Option<MoveStatus> {
+    pub(crate) async fn put(&self, order: &MoveOrder) -> Option<MoveStatus> {
         self.destination.ask(Method::PUT, &self.path("move")).json(order).send().await.ok()?.json().await.ok()
     }
 
-    async fn status(&self) -> Option<MoveStatus> {
+    pub(crate) async fn status(&self) -> Option<MoveStatus> {
         self.destination.ask(Method::GET, &self.path("move")).send().await.ok()?.json().await.ok()
     }
 
-    async fn reached(&self, phase: MovePhase) -> MoveStatus {
+    pub(crate) async fn reached(&self, phase: MovePhase) -> MoveStatus {
         until(&format!("{phase:?}"), async || self.status().await.filter(|status| status.phase == phase)).await
     }
 
@@ -70,7 +76,7 @@ impl Pair {
         answer.json().await.unwrap()
     }
 
-    async fn state(&self, agent: &TestAgent) -> StackState {
+    pub(crate) async fn state(&self, agent: &TestAgent) -> StackState {
         agent.status(&self.spec).await.state
     }
 
@@ -148,7 +154,7 @@ impl Load {
         let (stop, longest_ms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let tasks = (0..writers).map(|writer| {
             let (stop, longest_ms) = (Arc::clone(&stop), Arc::clone(&longest_ms));
-            let url = format!("http://{}", pair.source.front);
+            let url = format!("http://{}", pair.source.plain());
             let (http, host) = (pair.source.http.clone(), pair.spec.hosts[0].clone());
             tokio::spawn(async move {
                 let (mut acknowledged, mut failed) = (0, 0);
@@ -190,9 +196,18 @@ impl Load {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_under_load_fails_no_request_and_loses_no_write() {
-    let pair = Pair::new(1_000, 2_000).await;
+    moved_under_load(&Pair::new(1_000, 2_000).await).await;
+}
+
+/// The same over TLS: the copy, the new place's probe, and what the source forwards.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_between_public_doors_fails_no_request_and_loses_no_write() {
+    moved_under_load(&Pair::with(Doors::Public, 1_000, 2_000).await).await;
+}
+
+async fn moved_under_load(pair: &Pair) {
     let cookie = crate::portal::sign_in(&pair.source, &pair.spec).await;
-    let load = Load::start(&pair, 4);
+    let load = Load::start(pair, 4);
     let mut order = pair.order("job-1", false).await;
     pair.put(&order).await.unwrap();
     let status = pair.reached(MovePhase::InStep).await;

@@ -6,7 +6,7 @@ use stackpro_protocol::agent::*;
 
 #[tokio::test]
 async fn it_enrols_once_and_serves_again_after_kill_without_the_server() {
-    let agent = TestAgent::prepare("http://127.0.0.1:9");
+    let agent = TestAgent::prepare("http://127.0.0.1:9", Doors::Local);
     agent.launch();
     let health = format!("http://{}/v1/health", agent.control);
     until("the door is open", async || agent.http.get(&health).send().await.ok()).await;

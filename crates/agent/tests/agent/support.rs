@@ -11,6 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
+use stackpro_domain::Fingerprint;
 use stackpro_domain::limits::Limits;
 use stackpro_protocol::agent::*;
 
@@ -76,32 +77,47 @@ pub(crate) struct TestAgent {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) front: SocketAddr,
     pub(crate) control: SocketAddr,
+    pub(crate) public: Option<PublicDoors>,
     pub(crate) http: reqwest::Client,
     process: Mutex<Option<Child>>,
+}
+
+/// How an agent's doors are.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Doors {
+    Local,
+    Public,
 }
 
 impl TestAgent {
     /// An enrolled agent.
     pub(crate) async fn start(server_url: &str) -> Self {
-        let agent = Self::prepare(server_url);
+        Self::start_with(server_url, Doors::Local).await
+    }
+
+    pub(crate) async fn start_with(server_url: &str, doors: Doors) -> Self {
+        let agent = Self::prepare(server_url, doors);
         agent.launch();
         agent.enrolled().await;
         agent
     }
 
-    pub(crate) fn prepare(server_url: &str) -> Self {
+    pub(crate) fn prepare(server_url: &str, doors: Doors) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (front, control) = (free_address(), free_address());
+        let public = (doors == Doors::Public).then(|| PublicDoors { http: free_address(), https: control });
+        let front = public.map_or(front, |public| public.https);
         let file = AgentFile {
             instance_id: format!("i-{}", front.port()).parse().unwrap(),
             server_url: server_url.into(),
             enrol_token: "one-time".into(),
             front,
             control,
+            public,
             report_seconds: 1,
         };
         std::fs::write(dir.path().join("agent.json"), serde_json::to_vec(&file).unwrap()).unwrap();
-        Self { dir, front, control, http: http(), process: Mutex::new(None) }
+        Self { dir, front, control, public, http: http(), process: Mutex::new(None) }
     }
 
     pub(crate) fn launch(&self) {
@@ -110,7 +126,8 @@ impl TestAgent {
 
     pub(crate) async fn enrolled(&self) {
         until("the agent is enrolled", async || {
-            let health = self.http.get(format!("http://{}/v1/health", self.control)).send().await.ok()?;
+            self.identity_is_there()?;
+            let health = self.control_request(Method::GET, "/v1/health").send().await.ok()?;
             health.json::<Health>().await.ok()?.enrolled.then_some(())
         })
         .await;
@@ -122,13 +139,49 @@ impl TestAgent {
         child.wait().unwrap();
     }
 
+    /// By itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.process.lock().unwrap().as_mut().is_some_and(|process| process.try_wait().unwrap().is_some())
+    }
+
     pub(crate) async fn restart(&self) {
         self.launch();
         self.enrolled().await;
     }
 
     pub(crate) fn ask(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("http://{}{path}", self.control)).bearer_auth(KEY)
+        self.control_request(method, path).bearer_auth(KEY)
+    }
+
+    /// At the control door, without a key.
+    pub(crate) fn control_request(&self, method: Method, path: &str) -> RequestBuilder {
+        if self.public.is_none() {
+            return self.http.request(method, format!("http://{}{path}", self.control));
+        }
+        let pinned = self.pinned(CONTROL_NAME, &self.fingerprint().unwrap());
+        pinned.request(method, format!("https://{CONTROL_NAME}:{}{path}", self.control.port()))
+    }
+
+    /// A client that speaks to whoever has that certificate at this agent's port 443, and asks for `name`.
+    pub(crate) fn pinned(&self, name: &str, to: &Fingerprint) -> reqwest::Client {
+        let builder = reqwest::Client::builder().timeout(Duration::from_secs(30));
+        stackpro_tls::http_client(builder, name, self.control, to).unwrap()
+    }
+
+    /// Of its own certificate.
+    pub(crate) fn fingerprint(&self) -> Option<Fingerprint> {
+        self.public?;
+        let kept = std::fs::read(self.dir.path().join("identity.json")).unwrap();
+        Some(serde_json::from_slice::<stackpro_tls::KeyedChain>(&kept).unwrap().facts().unwrap().fingerprint)
+    }
+
+    fn identity_is_there(&self) -> Option<()> {
+        (self.public.is_none() || self.dir.path().join("identity.json").exists()).then_some(())
+    }
+
+    /// Where visitors come without TLS.
+    pub(crate) fn plain(&self) -> SocketAddr {
+        self.public.map_or(self.front, |public| public.http)
     }
 
     pub(crate) async fn put_stack(&self, spec: &StackSpec) -> StackStatus {
@@ -145,7 +198,7 @@ impl TestAgent {
     /// A request at the front door, for a host.
     pub(crate) fn visit(&self, method: &str, host: &str, path: &str) -> RequestBuilder {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
-        self.http.request(method, format!("http://{}{path}", self.front)).header("host", host)
+        self.http.request(method, format!("http://{}{path}", self.plain())).header("host", host)
     }
 
     pub(crate) fn dav(&self, method: &str, spec: &StackSpec, path: &str) -> RequestBuilder {

@@ -62,6 +62,8 @@ pub async fn new_instance(
         state: InstancePhase::Launching,
         front: None,
         control: None,
+        fingerprint: None,
+        edition: None,
         version: None,
         enrolled_at: None,
         last_report_at: None,

@@ -154,7 +154,9 @@ async fn drive(ctx: &StepCtx<World>, cut_over: bool) -> Result<MoveStatus, StepE
         return Err(StepError::Retry("an instance has not said where it answers".into()));
     };
     let ticket = ends.source.ticket(&params.client, job_id).await?;
-    let order = MoveOrder { job_id: job_id.to_owned(), source, ticket, cut_over, front, max_hold_ms: MAX_HOLD_MS };
+    let source_fingerprint = ends.source_row.fingerprint.clone();
+    let (job, max_hold_ms) = (job_id.to_owned(), MAX_HOLD_MS);
+    let order = MoveOrder { job_id: job, source, source_fingerprint, ticket, cut_over, front, max_hold_ms };
     let mut status = ends.copy.put_move(&params.client, &order).await?;
     let deadline = tokio::time::Instant::now() + WATCH;
     loop {

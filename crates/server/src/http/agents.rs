@@ -38,8 +38,12 @@ async fn enrol(State(app): State<App>, request: Request) -> Result<axum::Json<En
         return Err(Error::Forbidden("This token is another instance's."));
     }
     row.cloud_id = Some(body.instance_id.clone());
+    if row.enrolled_at.is_some() && row.fingerprint != body.fingerprint {
+        return Err(Error::Forbidden("This agent enrolled with another certificate."));
+    }
     row.front = Some(body.front);
     row.control = Some(body.control);
+    row.fingerprint = body.fingerprint;
     row.version = Some(version);
     row.enrolled_at.get_or_insert(now);
     row.last_report_at = Some(now);

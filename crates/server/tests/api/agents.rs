@@ -32,6 +32,8 @@ async fn instance(server: &Server, id: &str) -> ResourceId {
         state: InstancePhase::Launching,
         front: None,
         control: None,
+        fingerprint: None,
+        edition: None,
         version: None,
         enrolled_at: None,
         last_report_at: None,
@@ -81,6 +83,32 @@ async fn an_agent_enrols_once_and_again_only_when_its_answer_was_lost() {
     tx.update_instance(&row).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.status, StatusCode::FORBIDDEN);
+}
+
+/// Who learned the token later (it is in the instance's user data) cannot put a certificate of their own in
+/// the place of the agent's.
+#[tokio::test]
+async fn the_certificate_of_an_enrolment_is_the_one_for_ever() {
+    let server = Server::start().await;
+    let id = instance(&server, "r1").await;
+    let with = |fingerprint: Value| {
+        let mut body = enrol(&server, &id, "i-1");
+        body["fingerprint"] = fingerprint;
+        body
+    };
+    let (own, other) = (json!("5c".repeat(32)), json!("6d".repeat(32)));
+    for bad in [json!("5c"), json!("5C".repeat(32)), json!(7)] {
+        let answer = server.post("/api/agents/enrol", "", &with(bad)).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    for _ in 0..2 {
+        assert_eq!(server.post("/api/agents/enrol", "", &with(own.clone())).await.status, StatusCode::OK);
+    }
+    for bad in [other, Value::Null] {
+        assert_eq!(server.post("/api/agents/enrol", "", &with(bad)).await.status, StatusCode::FORBIDDEN);
+    }
+    let row = server.world.store.instance(&id).await.unwrap().unwrap();
+    assert_eq!(row.fingerprint.unwrap().as_str(), own.as_str().unwrap());
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ on_both!(
     no_instance_gets_more_than_it_holds,
     one_rotation_wins,
     one_use_of_a_token_wins,
+    one_node_has_the_certificate,
     a_limit_lets_so_many_through,
     a_window_that_ends_starts_anew,
 );
@@ -48,6 +49,18 @@ async fn one_rotation_wins(place: Place) {
         let won = tx.rotate_session("s1", "hash-s1-0", &format!("new-{n}"), NOW, NOW).await.unwrap();
         tx.commit().await.unwrap();
         won
+    })
+    .await;
+    assert_eq!(wins, 1);
+}
+
+async fn one_node_has_the_certificate(place: Place) {
+    let store = place.store().await;
+    let wins = twenty(&store, async |store, _| {
+        let mut tx = store.begin().await.unwrap();
+        let claimed = tx.claim_certificate("clients.example", 60_000).await.unwrap();
+        tx.commit().await.unwrap();
+        claimed.is_some()
     })
     .await;
     assert_eq!(wins, 1);

@@ -65,6 +65,8 @@ pub(crate) fn shared(id: &str, capacity: u32) -> InstanceRow {
         state: InstancePhase::Ready,
         front: Some("127.0.0.1:8081".parse().unwrap()),
         control: Some("[::1]:8082".parse().unwrap()),
+        fingerprint: Some("5c".repeat(32).parse().unwrap()),
+        edition: Some("first".into()),
         version: Some("0.1.0".into()),
         enrolled_at: Some(NOW),
         last_report_at: None,

@@ -7,8 +7,8 @@ use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::{ClientId, Time};
 use stackpro_store::{
-    AuditRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase, MailState, Purpose,
-    ResourceFilter, ResourceKind, ResourceState, Role, StackPhase, StoreError, TillEventState, Usage,
+    AuditRow, CertificateRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase, MailState,
+    Purpose, ResourceFilter, ResourceKind, ResourceState, Role, StackPhase, StoreError, TillEventState, Usage,
 };
 
 use crate::place::Place;
@@ -22,6 +22,7 @@ on_both!(
     members_and_sessions,
     tokens_are_used_once,
     instances_and_stacks,
+    a_certificate_has_one_worker_at_a_time,
     usage_adds_up_over_restarts,
     the_ledger,
     mails,
@@ -261,6 +262,49 @@ async fn instances_and_stacks(place: Place) {
     assert_eq!(store.instances(true).await.unwrap().len(), 2);
     let mut tx = store.begin().await.unwrap();
     assert!(matches!(tx.insert_instance(&taken).await, Err(StoreError::Conflict("instance"))));
+}
+
+async fn a_certificate_has_one_worker_at_a_time(place: Place) {
+    let store = place.store().await;
+    assert_eq!(store.certificate("clients.example").await.unwrap(), None);
+    let claim = async |lease_ms: i64| {
+        let mut tx = store.begin().await.unwrap();
+        let claimed = tx.claim_certificate("clients.example", lease_ms).await.unwrap();
+        tx.commit().await.unwrap();
+        claimed
+    };
+    let write = async |row: &CertificateRow, next_in_ms: i64| {
+        let mut tx = store.begin().await.unwrap();
+        let written = tx.update_certificate(row, next_in_ms).await.unwrap();
+        tx.commit().await.unwrap();
+        written
+    };
+    let first = claim(60_000).await.unwrap();
+    assert_eq!((first.fence, first.attempts, first.published), (1, 0, false));
+    assert_eq!(claim(60_000).await, None, "someone works on it");
+    let full = CertificateRow {
+        directory: Some("https://ca.example/directory".into()),
+        sealed: Some("sealed".into()),
+        fingerprint: Some("5c".repeat(32).parse().unwrap()),
+        not_before: Some(NOW),
+        not_after: Some(NOW.plus(90)),
+        renew_at: Some(NOW.plus(60)),
+        progress: Some("progress".into()),
+        ordered_at: Some(NOW),
+        published: true,
+        attempts: 3,
+        error: Some("the CA is down".into()),
+        ..first.clone()
+    };
+    assert!(write(&full, 0).await);
+    let stored = store.certificate("clients.example").await.unwrap().unwrap();
+    assert_eq!(CertificateRow { next_at: full.next_at, ..stored.clone() }, full);
+    assert!(stored.next_at < full.next_at, "its lease is over");
+    // Who claims it next finds what was kept, and the one before writes no more.
+    let second = claim(60_000).await.unwrap();
+    assert_eq!((second.fence, second.progress.as_deref()), (2, Some("progress")));
+    assert!(!write(&CertificateRow { sealed: None, ..full }, 0).await);
+    assert_eq!(store.certificate("clients.example").await.unwrap().unwrap(), second);
 }
 
 async fn usage_adds_up_over_restarts(place: Place) {
