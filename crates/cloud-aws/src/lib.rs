@@ -7,9 +7,11 @@
 //! Start reading at [`Aws`].
 
 mod check;
+mod dns;
 mod error;
 mod settings;
 mod tags;
+mod zone;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
@@ -18,6 +20,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 
 pub use check::Check;
+pub use dns::Route53;
 pub use settings::AwsSettings;
 
 /// One AWS account and region, as it is reached from here.

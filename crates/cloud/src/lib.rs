@@ -53,6 +53,12 @@ pub enum CloudError {
     /// May work when tried again; may also have taken effect.
     #[error("{call} did not succeed: {cause}")]
     Transient { call: &'static str, cause: String },
+    /// Has begun, and takes longer: to be made again, with the same arguments, until it is done. Not a failure.
+    #[error("{call} is under way: {what}")]
+    Pending { call: &'static str, what: String, after: Duration },
+    /// Somebody else has a thing of this name; nothing was made. Another name may be free.
+    #[error("{call} was refused: {cause}")]
+    Taken { call: &'static str, cause: String },
     /// Will not work however often it is tried.
     #[error("{call} was refused: {cause}")]
     Refused { call: &'static str, cause: String },

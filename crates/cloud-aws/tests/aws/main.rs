@@ -2,4 +2,6 @@
 //! by other means there.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod between;
 mod moto;
+mod route53;

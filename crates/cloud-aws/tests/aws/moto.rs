@@ -69,7 +69,11 @@ impl Moto {
 
     pub(crate) async fn aws_with(&self, settings: AwsSettings) -> Aws {
         let region = settings.region.clone().or(Some("eu-central-1".into()));
-        let settings = AwsSettings { region, endpoint: Some(self.endpoint.clone()), ..settings };
+        self.aws_at(AwsSettings { region, endpoint: Some(self.endpoint.clone()), ..settings }).await
+    }
+
+    /// At the address that the settings say, which leads here in the end.
+    pub(crate) async fn aws_at(&self, settings: AwsSettings) -> Aws {
         Aws::open_as(settings, Credentials::new("AKIATEST", "secret", None, None, "test")).await
     }
 }

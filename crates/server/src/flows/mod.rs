@@ -36,7 +36,8 @@ fn cloud_error(error: CloudError) -> StepError {
             StepError::Throttled { ms: after.as_millis() as i64, cause: error.to_string() }
         }
         CloudError::Transient { .. } => StepError::Retry(error.to_string()),
-        CloudError::Refused { .. } => StepError::Failed(error.to_string()),
+        CloudError::Pending { what, after, .. } => StepError::Later { ms: after.as_millis() as i64, note: Some(what) },
+        CloudError::Taken { .. } | CloudError::Refused { .. } => StepError::Failed(error.to_string()),
     }
 }
 
