@@ -47,9 +47,10 @@ pub(crate) struct Config {
     pub log_format: LogFormat,
     /// Faults and latency of the local cloud.
     pub faults: FaultSettings,
-    /// Where the process kills itself, once: `provision/bucket/after`. For tests of recovery.
+    /// Where the process kills itself, or every agent, once: `provision/bucket/after`, `agents:migrate/copy/before`.
+    /// For tests of recovery.
     pub crash_at: Option<String>,
-    /// Which step fails for good: `migrate/copy`. For tests of turning back.
+    /// Which step fails for good, once: `migrate/copy`. For tests of turning back.
     pub fail_at: Option<String>,
 }
 

@@ -81,10 +81,11 @@ fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> R
     let mut runner = Runner::new(journal, registry, Arc::clone(world), owner, RunnerConfig::default());
     if let Some(text) = &app.config.crash_at {
         let crash = CrashAt::parse(text, &app.config.data).map_err(Fatal)?;
-        runner = runner.with_hook(move |claim, moment| crash.at(claim, moment));
+        let cloud = app.local.cloud.clone();
+        runner = runner.with_hook(move |claim, moment| crash.at(claim, moment, &cloud));
     }
     if let Some(text) = &app.config.fail_at {
-        let fail = FailAt::parse(text).map_err(Fatal)?;
+        let fail = FailAt::parse(text, &app.config.data).map_err(Fatal)?;
         runner = runner.with_fault(move |claim| fail.cause(claim));
     }
     let runner = Arc::new(runner);

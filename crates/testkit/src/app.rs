@@ -241,10 +241,15 @@ impl TestApp {
 
     /// The last lines of the log.
     pub fn log_tail(&self) -> String {
-        let text = fs::read(self.log_path()).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
+        last_lines(&self.log_path())
+    }
+
+    /// The last lines of every agent's log.
+    fn agents_log_tail(&self) -> String {
+        let instances = fs::read_dir(self.data.join("cloud/instances")).into_iter().flatten().flatten();
+        let tails =
+            instances.map(|i| format!("--- {}\n{}", i.path().display(), last_lines(&i.path().join("agent.log"))));
+        tails.collect::<Vec<_>>().join("\n")
     }
 
     /// How the process ended, if it has.
@@ -307,7 +312,7 @@ impl TestApp {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
         if std::thread::panicking() {
-            eprintln!("--- the server's last words\n{}", self.log_tail());
+            eprintln!("--- the server's last words\n{}\n{}", self.log_tail(), self.agents_log_tail());
             return;
         }
         let said = String::from_utf8_lossy(&output.stderr);
@@ -329,6 +334,13 @@ impl Drop for TestApp {
             eprintln!("the data is kept in {}", folder.keep().display());
         }
     }
+}
+
+fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 fn is_setting(name: &str) -> bool {

@@ -34,11 +34,16 @@ impl TestApp {
 impl Browser<'_> {
     /// One request with the cookies, and no redirect followed.
     pub async fn send(&self, request: RequestBuilder) -> Response {
+        self.try_send(request).await.expect("an answer")
+    }
+
+    /// The same where the server may die meanwhile.
+    pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Response> {
         let cookies = self.jar().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
         let request = if cookies.is_empty() { request } else { request.header(COOKIE, cookies) };
-        let answer = request.header("accept", "text/html").send().await.expect("an answer");
+        let answer = request.header("accept", "text/html").send().await?;
         self.keep(answer.headers());
-        answer
+        Ok(answer)
     }
 
     pub async fn get(&self, path: &str) -> Response {
@@ -75,6 +80,11 @@ impl Browser<'_> {
 
     /// Sends a form of `page` as it is.
     pub async fn submit(&self, page: &str, form: &Form) -> Response {
+        self.try_submit(page, form).await.expect("an answer")
+    }
+
+    /// The same where the server may die meanwhile.
+    pub async fn try_submit(&self, page: &str, form: &Form) -> reqwest::Result<Response> {
         let target = if form.action.is_empty() { page } else { &form.action };
         let target = target.split('#').next().unwrap_or(target);
         let request = if form.method == "post" {
@@ -83,7 +93,7 @@ impl Browser<'_> {
         } else {
             self.app.request(Method::GET, target).query(&form.fields)
         };
-        self.send(request).await
+        self.try_send(request).await
     }
 
     pub async fn log_in(&self, email: &str, password: &str) {

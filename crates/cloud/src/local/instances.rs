@@ -190,6 +190,12 @@ impl Fleet {
         process::end(&self.folder(id))
     }
 
+    /// Ends the process as kill -9 does. Whether one ran.
+    pub(super) fn kill(&self, id: &InstanceId) -> io::Result<bool> {
+        let _busy = self.lock(id)?;
+        process::kill(&self.folder(id))
+    }
+
     pub(super) fn list(&self) -> io::Result<Vec<Instance>> {
         let mut instances = Vec::new();
         for id in self.ids()? {

@@ -209,6 +209,13 @@ impl LocalCloud {
         self.for_all("compute.stop", |fleet, id| Ok(fleet.stop(id)?)).await
     }
 
+    /// Ends every agent that runs as kill -9 does, and tells how many there were. For tests of recovery: this
+    /// blocks, also while an instance is being started or ended.
+    pub fn kill_agents(&self) -> io::Result<usize> {
+        let ids = self.fleet.ids()?;
+        ids.iter().try_fold(0, |killed, id| Ok(killed + usize::from(self.fleet.kill(id)?)))
+    }
+
     async fn for_all(
         &self,
         call: &'static str,

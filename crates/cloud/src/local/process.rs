@@ -112,22 +112,37 @@ pub(super) fn runs(folder: &Path) -> io::Result<bool> {
 
 /// Asks the agent's process group to end, and kills it when it does not. Nothing happens when none runs.
 pub(super) fn end(folder: &Path) -> io::Result<()> {
-    for signal in [Signal::TERM, Signal::KILL] {
-        let begun = Instant::now();
-        let mut told = false;
-        while begun.elapsed() < END_WITHIN {
-            if !runs(folder)? {
-                return Ok(());
-            }
-            // It may have taken its lock and not yet written its pid.
-            if !told && let Some(pid) = pid_of(folder)?.and_then(group) {
-                // It may have ended by itself meanwhile.
-                told = kill_process_group(pid, signal).is_ok();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
+    if ended_by(Signal::TERM, folder)? || ended_by(Signal::KILL, folder)? { Ok(()) } else { Err(immortal()) }
+}
+
+/// Kills the agent's process group unasked, and returns once it is dead. Whether one ran.
+pub(super) fn kill(folder: &Path) -> io::Result<bool> {
+    if !runs(folder)? {
+        return Ok(false);
     }
-    Err(io::Error::new(ErrorKind::TimedOut, "the agent's process does not end"))
+    if ended_by(Signal::KILL, folder)? { Ok(true) } else { Err(immortal()) }
+}
+
+/// Sends a signal, once, to the agent that runs, and waits until none does. Whether that came in time.
+fn ended_by(signal: Signal, folder: &Path) -> io::Result<bool> {
+    let begun = Instant::now();
+    let mut told = false;
+    while begun.elapsed() < END_WITHIN {
+        if !runs(folder)? {
+            return Ok(true);
+        }
+        // It may have taken its lock and not yet written its pid.
+        if !told && let Some(pid) = pid_of(folder)?.and_then(group) {
+            // It may have ended by itself meanwhile.
+            told = kill_process_group(pid, signal).is_ok();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(false)
+}
+
+fn immortal() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "the agent's process does not end")
 }
 
 fn group(pid: u32) -> Option<Pid> {

@@ -127,6 +127,25 @@ async fn instances_outlive_the_server_and_learn_where_it_is() {
     assert_eq!(restarted.cloud().compute.list().await.unwrap().len(), 2);
 }
 
+#[tokio::test]
+async fn every_agent_can_be_killed_and_starts_again() {
+    let home = Home::with(|settings| settings.agent_environment = vec![("MISBEHAVE".into(), "deaf".into())]);
+    let compute = home.local.cloud().compute;
+    assert_eq!(home.local.kill_agents().unwrap(), 0);
+    for token in ["a", "b"] {
+        compute.launch(&spec(token)).await.unwrap();
+    }
+    let begun = Instant::now();
+    assert_eq!(home.local.kill_agents().unwrap(), 2);
+    assert!(begun.elapsed() < Duration::from_secs(4), "they were asked first");
+    assert_eq!(home.processes(), 0);
+    for instance in compute.list().await.unwrap() {
+        assert_eq!(instance.state, InstanceState::Stopped);
+        compute.start(&instance.id).await.unwrap();
+    }
+    assert_eq!((home.processes(), home.local.kill_agents().unwrap()), (2, 2));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn many_tasks_of_two_clouds_racing_for_a_token_make_one_process() {
     let home = Home::new();

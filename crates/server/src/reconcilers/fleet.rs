@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use stackpro_cloud::InstanceState;
+use stackpro_domain::InstanceId;
 use stackpro_domain::placement::{Room, headroom};
 use stackpro_flow::StepError;
 use stackpro_store::{HostKind, InstancePhase, InstanceRow, StoreError};
@@ -66,20 +67,51 @@ fn unlaunched(instance: &InstanceRow) -> stackpro_domain::InstanceId {
     instance.id.as_str().parse().expect("a resource id is an id")
 }
 
-/// Starts every instance of the ledger that its cloud says has stopped. One call tells of all; an edge tries
-/// a door that is closed for longer than this takes, so that a crashed agent is not noticed by visitors.
+/// Starts every instance of the ledger that its cloud says has stopped, also one whose agent has not enrolled
+/// yet: nobody else would, and the flow that launched it waits. One call tells of all; an edge tries a door that
+/// is closed for longer than this takes, so that a crashed agent is not noticed by visitors.
 async fn revive(world: &World, instances: &[InstanceRow]) -> Result<(), FleetError> {
-    let states: BTreeMap<_, _> = world.cloud.compute.list().await?.into_iter().map(|i| (i.id, i.state)).collect();
-    for instance in instances.iter().filter(|i| i.state == InstancePhase::Ready) {
-        let Some(cloud_id) = &instance.cloud_id else { continue };
-        match states.get(cloud_id) {
-            Some(InstanceState::Stopped) => {
-                tracing::warn!(instance = %cloud_id, "an instance stopped; starting it");
-                world.cloud.compute.start(cloud_id).await?;
-            }
-            Some(_) => {}
-            None => tracing::error!(instance = %cloud_id, "an instance of the ledger is not in the cloud"),
+    let states = world.cloud.compute.list().await?.into_iter().map(|i| (i.id, i.state)).collect();
+    let launched = instances.iter().filter_map(|i| Some((i.state, i.cloud_id.as_ref()?)));
+    for instance in stopped(launched, &states) {
+        tracing::warn!(%instance, "an instance stopped; starting it");
+        // The others are not to wait for one that cannot be started: it may be terminated by now.
+        if let Err(error) = world.cloud.compute.start(instance).await {
+            tracing::warn!(%instance, %error, "an instance could not be started");
         }
     }
     Ok(())
+}
+
+/// Of these instances those that stopped. One that is being launched may not be listed yet.
+fn stopped<'a>(
+    instances: impl Iterator<Item = (InstancePhase, &'a InstanceId)>,
+    states: &BTreeMap<InstanceId, InstanceState>,
+) -> Vec<&'a InstanceId> {
+    let is_stopped = |(phase, id): &(InstancePhase, &InstanceId)| match states.get(*id) {
+        None if *phase != InstancePhase::Launching => {
+            tracing::error!(instance = %id, "an instance of the ledger is not in the cloud");
+            false
+        }
+        state => state == Some(&InstanceState::Stopped),
+    };
+    instances.filter(is_stopped).map(|(_, id)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stopped_is_started_wherever_it_stands() {
+        let phases = [InstancePhase::Launching, InstancePhase::Ready, InstancePhase::Draining];
+        let ids: Vec<InstanceId> = (0..3).map(|n| format!("i-{n}").parse().unwrap()).collect();
+        let found = |states| stopped(phases.into_iter().zip(&ids), &states);
+        let all = |state| ids.iter().map(|id| (id.clone(), state)).collect::<BTreeMap<_, _>>();
+        assert_eq!(found(all(InstanceState::Stopped)), ids.iter().collect::<Vec<_>>());
+        for other in [InstanceState::Pending, InstanceState::Running] {
+            assert!(found(all(other)).is_empty());
+        }
+        assert!(found(BTreeMap::new()).is_empty());
+    }
 }
