@@ -98,6 +98,9 @@ export async function the_operator_sees_all_and_moves_time(browser, app) {
   await page.goto(`${app.url}/console/clients`);
   await page.getByRole("link", { name: /Acme Law/ }).first().click();
   await look("console-client");
+  await page.getByRole("link", { name: /part of a shared server/ }).click();
+  await page.getByRole("heading", { name: "Whose it is" }).waitFor();
+  await look("console-instance");
   await page.goto(`${app.url}/console/flows`);
   await page.locator('main a[href*="/console/flows/"]').first().click();
   await look("console-flow");
@@ -145,6 +148,12 @@ export async function every_page_on_a_phone_in_the_dark(browser, app) {
     await operator.page.goto(`${app.url}/console/${part}`.replace(/\/$/, ""));
     wrong.push(...await operator.look_at(`console-${part || "overview"}`));
   }
+  await operator.page.goto(`${app.url}/console/clients`);
+  await operator.page.getByRole("link", { name: /Acme Law/ }).first().click();
+  wrong.push(...await operator.look_at("console-client"));
+  await operator.page.getByRole("link", { name: /part of a shared server/ }).click();
+  await operator.page.getByRole("heading", { name: "Whose it is" }).waitFor();
+  wrong.push(...await operator.look_at("console-instance"));
   await operator.close();
   await visitor.close();
   return wrong;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::iter::Sum;
 use std::ops::Add;
 
-use crate::ids::{ClientId, ResourceId};
-use crate::money::Micros;
+use crate::ids::{ClientId, InstanceId, ResourceId};
+use crate::money::{Cents, Micros};
 use crate::plan::{Interval, Plans};
 use crate::prices::Prices;
 use crate::time::{DAY, Span, Time};
@@ -34,6 +34,7 @@ pub struct Facts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     pub id: ResourceId,
+    pub cloud_id: Option<InstanceId>,
     pub instance_type: String,
     /// Whose own it is; none when it is shared.
     pub owner: Option<ClientId>,
@@ -129,6 +130,13 @@ pub struct Totals {
     pub clients: Amount,
     /// What is the operator's own: empty instances, and what is the same each month.
     pub overhead: Amount,
+}
+
+/// What something brings and what it costs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    pub revenue: Amount,
+    pub cost: Amount,
 }
 
 /// `bytes` stored for `ms`, in KiB times seconds, rounded half up.
@@ -294,6 +302,23 @@ impl ClientCost {
     pub fn total(&self) -> Amount {
         self.instances() + Amount::known(self.storage + self.traffic + self.dns + self.mail)
     }
+
+    pub fn balance(&self) -> Balance {
+        Balance { revenue: self.revenue, cost: self.total() }
+    }
+}
+
+impl Balance {
+    /// As the two are shown: of what is rounded to cents. None when a part is not known.
+    pub fn margin(self) -> Option<Cents> {
+        Some(self.revenue.whole()?.cents() - self.cost.whole()?.cents())
+    }
+}
+
+impl Totals {
+    pub fn balance(&self) -> Balance {
+        Balance { revenue: self.revenue, cost: self.clients + self.overhead }
+    }
 }
 
 impl InstanceCost {
@@ -304,17 +329,22 @@ impl InstanceCost {
 }
 
 impl Costs {
-    pub fn totals(&self) -> Totals {
+    /// What shared instances cost while nobody was on them.
+    pub fn idle(&self) -> Amount {
         let idle = self.instances.values().map(|instance| match instance.compute {
             // Of an instance whose price is not known the operator's part is not known either, if there is one.
             None if instance.idle > Micros(0) => Amount { known: instance.idle, complete: false },
             _ => Amount::known(instance.idle),
         });
+        idle.sum()
+    }
+
+    pub fn totals(&self) -> Totals {
         let fixed: Micros = self.fixed.iter().map(|(_, cost)| *cost).sum();
         Totals {
             revenue: self.clients.values().map(|client| client.revenue).sum(),
             clients: self.clients.values().map(ClientCost::total).sum(),
-            overhead: idle.sum::<Amount>() + Amount::known(fixed),
+            overhead: self.idle() + Amount::known(fixed),
         }
     }
 }

@@ -27,7 +27,8 @@ fn client(n: usize) -> ClientId {
 }
 
 fn instance(id: &str, instance_type: &str, owner: Option<usize>, span: Span) -> Instance {
-    Instance { id: id.parse().unwrap(), instance_type: instance_type.into(), owner: owner.map(client), span }
+    let cloud_id = format!("i-{id}").parse().ok();
+    Instance { id: id.parse().unwrap(), cloud_id, instance_type: instance_type.into(), owner: owner.map(client), span }
 }
 
 fn stay(n: usize, instance: &str, from: Time, until: Time) -> Stay {
@@ -63,6 +64,7 @@ fn who_is_on_a_shared_instance_pays_equal_parts_and_nobody_pays_for_an_empty_one
     assert_eq!(instance.idle.0, whole - expected[0].1.0 - expected[1].1.0);
     let totals = costs.totals();
     assert_eq!(totals.clients.known + totals.overhead.known, Micros(whole + 500_000 * 2 / 3));
+    assert_eq!(totals.balance().margin().unwrap(), Cents(0) - Micros(whole + 500_000 * 2 / 3).cents());
 }
 
 #[test]
@@ -103,6 +105,7 @@ fn what_has_no_price_is_unknown_and_not_nothing() {
     let costs = facts.so_far(&prices(), &plans());
     let (one, two) = (&costs.clients[&client(1)], &costs.clients[&client(2)]);
     assert_eq!((one.total().whole(), one.revenue.whole()), (None, None));
+    assert_eq!((one.balance().margin(), two.balance().margin().map(|margin| margin < Cents(0))), (None, Some(true)));
     assert!(one.total().known > Micros(0), "the disk and the address are known");
     assert!(two.total().complete && two.total().known > Micros(0));
     let totals = costs.totals();

@@ -110,6 +110,12 @@ impl Prices {
         missing.into_iter().map(unpriced).collect()
     }
 
+    /// The same of an instance's type, whoever asked for it.
+    pub fn unpriced_instance(&self, instance_type: &str) -> Option<Unpriced> {
+        let unpriced = || Unpriced { instance_type: instance_type.to_owned(), used_by: "an instance".to_owned() };
+        (!self.instance_hour.contains_key(instance_type)).then(unpriced)
+    }
+
     /// An instance's own hours; none when the file does not know its type.
     pub fn compute(&self, instance_type: &str, ms: u64) -> Option<Micros> {
         self.instance_hour.get(instance_type).map(|price| price.times(u128::from(ms), u128::from(HOUR_MS)))

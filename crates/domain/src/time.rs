@@ -70,6 +70,11 @@ impl Time {
         Timestamp::from_millisecond(self.0).unwrap_or(if self.0 < 0 { Timestamp::MIN } else { Timestamp::MAX })
     }
 
+    /// The month as a person reads it, in UTC: `November 2026`.
+    pub fn month(self) -> String {
+        self.timestamp().strftime("%B %Y").to_string()
+    }
+
     /// The date alone as a person reads it, in UTC: `24 November 2026`.
     pub fn date(self) -> String {
         self.timestamp().strftime("%-d %B %Y").to_string()

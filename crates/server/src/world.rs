@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 use stackpro_cloud::{Cloud, Message};
 use stackpro_domain::plan::Plans;
+use stackpro_domain::prices::Prices;
 use stackpro_domain::time::{HOUR, MINUTE};
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_store::{Committed, Store};
@@ -32,6 +33,7 @@ pub struct World {
     /// The business's clock, which the time machine moves.
     pub clock: Arc<dyn Clock>,
     pub plans: Plans,
+    pub prices: Prices,
     pub settings: Settings,
     pub secrets: Secrets,
     pub passwords: Passwords,

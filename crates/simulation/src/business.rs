@@ -11,6 +11,7 @@ use stackpro_cloud::local::stripe::{Settings as StripeSettings, Stripe, WebhookE
 use stackpro_cloud::local::{FaultSettings, LocalCloud, LocalSettings};
 use stackpro_domain::lifecycle::{Event, State};
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::time::DAY;
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_protocol::api::CheckoutRequest;
@@ -99,6 +100,7 @@ impl Business {
             ids: Ids::seeded(plan.seed),
             clock: shared,
             plans: Plans::parse(DEFAULT_PLANS).map_err(Failed::new)?,
+            prices: Prices::parse(DEFAULT_PRICES).map_err(Failed::new)?,
             passwords: Passwords::start(1).map_err(Failed::new)?,
             settings: settings(),
             secrets,

@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use secrecy::ExposeSecret;
 use stackpro_domain::Clock;
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
 use stackpro_server::ids::Ids;
@@ -74,7 +75,8 @@ impl App {
             prober: Prober::new(Some(reached.listen), false).map_err(|e| Fatal::new("preparing to probe", e))?,
             ids: Ids::random(),
             clock,
-            plans: plans(config.plans.as_deref())?,
+            plans: read(config.plans.as_deref(), DEFAULT_PLANS, Plans::parse)?,
+            prices: read(config.prices.as_deref(), DEFAULT_PRICES, Prices::parse)?,
             passwords: Passwords::start(config.hash_queue)
                 .map_err(|e| Fatal::new("starting the hashing threads", e))?,
             events: tokio::sync::watch::Sender::new(0),
@@ -127,14 +129,16 @@ fn domain_of(address: &str) -> String {
     domain.trim_end_matches('>').trim().to_ascii_lowercase()
 }
 
-fn plans(file: Option<&Path>) -> Result<Plans> {
-    let text = match file {
-        Some(file) => {
-            std::fs::read_to_string(file).map_err(|e| Fatal::new(&format!("reading {}", file.display()), e))?
-        }
-        None => DEFAULT_PLANS.to_owned(),
-    };
-    Plans::parse(&text).map_err(|e| Fatal(e.to_string()))
+/// A file that the operator may replace: theirs, or the built-in one.
+fn read<T, E: std::fmt::Display>(
+    file: Option<&Path>,
+    built_in: &str,
+    parse: fn(&str) -> std::result::Result<T, E>,
+) -> Result<T> {
+    let Some(file) = file else { return parse(built_in).map_err(|e| Fatal(e.to_string())) };
+    let doing = format!("reading {}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|e| Fatal::new(&doing, e))?;
+    parse(&text).map_err(|e| Fatal::new(&doing, e))
 }
 
 /// The master key: given, or made once and kept in the data folder, readable by its owner alone.

@@ -30,6 +30,7 @@ pub(crate) struct Config {
     pub database_url: Option<SecretString>,
     pub secret_key: Option<SecretString>,
     pub plans: Option<PathBuf>,
+    pub prices: Option<PathBuf>,
     pub name: String,
     pub mail_from: Option<String>,
     pub support_email: Option<String>,

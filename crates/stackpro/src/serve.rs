@@ -75,6 +75,9 @@ pub(crate) async fn work(config: Config) -> Result<()> {
 /// The flow runner and the reconcilers.
 fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> Result<()> {
     let world = &app.world;
+    for unpriced in world.prices.unpriced(&world.plans) {
+        tracing::warn!("{unpriced}");
+    }
     let registry = Arc::new(flows::registry().map_err(Fatal)?);
     let owner = format!("{}-{:016x}", std::process::id(), rand::random::<u64>());
     let journal = Arc::new(world.store.clone());

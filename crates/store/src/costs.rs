@@ -30,6 +30,7 @@ impl Record for Instance {
     fn read(row: &Row<'_>) -> Result<Self> {
         Ok(Self {
             id: row.parse("id")?,
+            cloud_id: row.maybe_parse("cloud_id")?,
             instance_type: row.text("instance_type")?,
             owner: row.maybe_parse("owner")?,
             span: Span { from: row.time("launched_at")?, until: until(row, "released_at")? },
@@ -80,7 +81,7 @@ impl Record for StoredBy {
 }
 
 /// What was there at any moment of the month: `$1` is its beginning, `$2` its end.
-pub(crate) const INSTANCES: &str = "SELECT i.id, i.instance_type, i.launched_at, i.released_at, \
+pub(crate) const INSTANCES: &str = "SELECT i.id, i.cloud_id, i.instance_type, i.launched_at, i.released_at, \
     CASE WHEN i.kind = 'dedicated' THEN r.client_id END AS owner FROM instances i LEFT JOIN resources r ON r.id = i.id \
     WHERE i.launched_at < $2 AND (i.released_at IS NULL OR i.released_at > $1)";
 pub(crate) const STAYS: &str = "SELECT p.* FROM placements p WHERE p.from_at < $2 \

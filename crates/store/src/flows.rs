@@ -26,6 +26,12 @@ impl Store {
         timelines(&mut self.read().await?, client.as_str(), limit).await
     }
 
+    /// These flows with their steps.
+    pub async fn with_steps(&self, flows: Vec<Flow>) -> Result<Vec<Timeline>> {
+        let steps = records::steps(&mut self.read().await?, &flows).await?;
+        Ok(flows.into_iter().zip(steps).map(|(flow, steps)| Timeline { flow, steps }).collect())
+    }
+
     pub async fn timeline(&self, id: &FlowId) -> Result<Option<Timeline>> {
         let conn = &mut self.read().await?;
         let Some(flow) = records::flow(conn, id).await? else { return Ok(None) };

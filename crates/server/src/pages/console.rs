@@ -7,11 +7,11 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Deserialize;
 use stackpro_domain::lifecycle::State as LifeState;
-use stackpro_domain::plan::Interval;
-use stackpro_domain::{Cents, ClientId, FlowId};
+use stackpro_domain::{ClientId, FlowId};
 use stackpro_flow::{FlowState, StepState};
-use stackpro_store::{Client, ClientFilter, Member, Purpose, Role, StackPhase, Timeline};
+use stackpro_store::{Client, ClientFilter, Member, Purpose, Role, StackPhase, Timeline, Whose};
 
+use super::costs;
 use super::form::{Open, Posted, Refusal, flash, go, page, page_with, site_frame};
 use super::lists::{client_row, flow_row, instance_rows, mail_row, resource_row};
 use super::site::{enter, new_password};
@@ -22,8 +22,10 @@ use crate::problem::{Error, Result};
 use crate::web::console::{Actions, ClientPage, FirstOperator, FlowPage, FlowStep, Overview, StateCount};
 use crate::web::frame::ConsoleFrame;
 
-/// Paying clients that are added up for the overview; beyond it the sum is of the newest.
-const SUMMED: usize = 2_000;
+/// Instances that the overview shows.
+const SHOWN: usize = 10;
+/// Months of usage that a client's page shows.
+const MONTHS: u32 = 12;
 
 /// An operator, and what every page of the console shows around itself.
 pub(super) struct Console {
@@ -56,53 +58,25 @@ impl FromRequestParts<App> for Console {
 pub(super) async fn show_overview(State(app): State<App>, console: Console) -> Result<Response> {
     let store = &app.world.store;
     let counts = store.counts_by_state().await?;
-    let mut attention = Vec::new();
-    for flow in store.flows(Some(FlowState::Parked), None, 20).await?.rows {
-        attention.extend(store.timeline(&flow.id).await?.as_ref().map(flow_row));
-    }
+    let parked = store.flows(Some(FlowState::Parked), None, 20).await?;
+    let attention = store.with_steps(parked.rows).await?.iter().map(flow_row).collect();
     let newest = store.clients(&ClientFilter::default(), None, 8).await?;
     let drift = app.world.drift.get();
+    let month = app.world.month(Whose::Everyones).await?;
+    let mut instances = instance_rows(&app.world, &month).await?;
+    let instance_count = instances.len();
+    instances.truncate(SHOWN);
     page(&Overview {
         counts: counts.into_iter().map(|(s, count)| StateCount { state: s.as_str().to_owned(), count }).collect(),
-        revenue_month: revenue(&app).await?,
-        cost_month: None,
+        month: costs::this_month(&app.world, &month),
         attention,
         events: store.till_events_needing_attention().await?,
         leaks: drift.count(),
-        instances: instance_rows(&app).await?,
-        newest: newest.rows.iter().map(client_row).collect(),
+        instances,
+        instance_count,
+        newest: newest.rows.iter().map(|row| client_row(row, &month)).collect(),
         frame: console.frame,
     })
-}
-
-/// What the paying clients pay a month; a yearly plan counts a twelfth.
-async fn revenue(app: &App) -> Result<Cents> {
-    let mut sum = Cents::default();
-    for state in [LifeState::Active, LifeState::PastDue] {
-        let filter = ClientFilter { state: Some(state), ..ClientFilter::default() };
-        let (mut after, mut seen) = (None, 0);
-        loop {
-            let rows = app.world.store.clients(&filter, after.as_deref(), 200).await?;
-            seen += rows.rows.len();
-            for row in &rows.rows {
-                let client = app.world.store.client(&row.id).await?;
-                sum = client.map_or(sum, |client| sum + monthly(app, &client));
-            }
-            after = rows.next.filter(|_| seen < SUMMED);
-            if after.is_none() {
-                break;
-            }
-        }
-    }
-    Ok(sum)
-}
-
-fn monthly(app: &App, client: &Client) -> Cents {
-    let Some(plan) = app.world.plans.get(&client.plan) else { return Cents::default() };
-    match client.interval {
-        Some(Interval::Year) => Cents(plan.year_cents.0 / 12),
-        _ => plan.month_cents,
-    }
 }
 
 pub(super) async fn show_client(
@@ -121,6 +95,8 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
     let owner = world.store.members(id).await?.into_iter().find(|member| member.role == Role::Owner);
     let flows = world.store.timelines(id, 20).await?;
     let mails = world.store.mails_of(id, 20).await?;
+    let month = world.month(Whose::Clients(std::slice::from_ref(id))).await?;
+    let months = world.store.usage_months(id, MONTHS).await?;
     Ok(ClientPage {
         client: shape::client(client),
         owner_name: owner.as_ref().map(|o| format!("{} {}", o.first_name, o.last_name)).unwrap_or_default(),
@@ -130,6 +106,10 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         deployment: shape::deployment(world, client, row.timeline.as_ref()),
         instance: client.hosting.as_ref().and_then(|hosting| hosting.cloud_id.clone()),
         usage: shape::usage(&world.plans, &row),
+        month: month.facts.now.month(),
+        balance: costs::balance(&month, id),
+        costs: costs::lines_of(&month, id),
+        months: months.iter().map(costs::used).collect(),
         flows: flows.iter().map(flow_row).collect(),
         resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
         mails: mails.iter().map(mail_row).collect(),

@@ -4,23 +4,29 @@ use std::collections::HashMap;
 
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use stackpro_domain::cost::Amount;
 use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::time::MINUTE;
+use stackpro_domain::{ClientId, ResourceId};
 use stackpro_flow::{FlowState, StepState};
 use stackpro_protocol::api::NextDate;
 use stackpro_store::{
     ClientFilter, ClientSummary, HostKind, OutMail, Page, Resource, ResourceFilter, StackPhase, StoreError, TillEvent,
-    Timeline,
+    Timeline, Whose,
 };
 
 use super::console::Console;
+use super::costs;
 use super::form::{Posted, go, page};
+use crate::costs::Month;
 use crate::http::{self, App};
 use crate::problem::Result;
 use crate::web::console::{
     ClientRow, Clients, ContactRow, Contacts, EventRow, FlowRow, Flows, InstanceRow, Instances, MailRow, ResourceRow,
     Resources,
 };
+use crate::web::money::Both;
+use crate::world::World;
 
 const PAGE: u32 = 50;
 /// A list is for looking, not for reading to its end.
@@ -59,13 +65,15 @@ pub(super) async fn show_clients(State(app): State<App>, console: Console, query
         async move { store.clients(&filter, after.as_deref(), PAGE).await }
     })
     .await?;
+    let ids: Vec<ClientId> = rows.iter().map(|row| row.id.clone()).collect();
+    let month = app.world.month(Whose::Clients(&ids)).await?;
     let counts = store.counts_by_state().await?;
     let in_state: u64 = counts.iter().filter(|(s, _)| state.is_none_or(|wanted| wanted == *s)).map(|(_, n)| n).sum();
     let searched = !search.trim().is_empty();
     let so_far = u64::from((at - 1) * PAGE) + rows.len() as u64;
     page(&Clients {
         frame: console.frame,
-        rows: rows.iter().map(client_row).collect(),
+        rows: rows.iter().map(|row| client_row(row, &month)).collect(),
         query: search,
         state: state.map(|state| state.as_str().to_owned()).unwrap_or_default(),
         page: at,
@@ -74,13 +82,18 @@ pub(super) async fn show_clients(State(app): State<App>, console: Console, query
     })
 }
 
-pub(super) fn client_row(row: &ClientSummary) -> ClientRow {
+/// What happens to a client next by itself.
+pub(super) fn next_date(row: &ClientSummary) -> Option<NextDate> {
     let what = match row.state {
         LifeState::Trial => "A reminder, or the trial ends",
         LifeState::Grace | LifeState::Active | LifeState::PastDue => "The site is suspended",
         LifeState::Suspended => "A reminder, or the data is deleted",
         LifeState::Deleted => "Nothing",
     };
+    row.next_at.map(|at| NextDate { at, what: what.to_owned() })
+}
+
+pub(super) fn client_row(row: &ClientSummary, month: &Month) -> ClientRow {
     let status = match row.stack {
         StackPhase::Suspending => StackPhase::Suspended,
         StackPhase::Deleting => StackPhase::Deleted,
@@ -93,35 +106,50 @@ pub(super) fn client_row(row: &ClientSummary) -> ClientRow {
         status: status.as_str().to_owned(),
         plan: row.plan.clone(),
         instance: row.hosting.and_then(|kind| kind.as_str().parse().ok()),
-        next: row.next_at.map(|at| NextDate { at, what: what.to_owned() }),
+        balance: costs::balance(month, &row.id),
+        next: next_date(row),
         created_at: row.created_at,
     }
 }
 
 pub(super) async fn show_instances(State(app): State<App>, console: Console) -> Result<Response> {
-    page(&Instances { rows: instance_rows(&app).await?, frame: console.frame })
+    let month = app.world.month(Whose::Everyones).await?;
+    page(&Instances { rows: instance_rows(&app.world, &month).await?, frame: console.frame })
 }
 
 /// Those that exist in the cloud by now.
-pub(super) async fn instance_rows(app: &App) -> Result<Vec<InstanceRow>> {
-    let store = &app.world.store;
-    let now = app.world.real_now();
-    let mut rows = Vec::new();
-    for row in store.instances(false).await? {
-        let Some(id) = row.cloud_id else { continue };
-        rows.push(InstanceRow {
-            id,
-            dedicated: row.kind == HostKind::Dedicated,
-            state: row.state.as_str().to_owned(),
-            healthy: row.last_report_at.is_some_and(|at| now.since(at) < MINUTE),
-            address: row.front.map(|front| front.to_string()).unwrap_or_default(),
-            instance_type: row.instance_type,
-            clients: store.clients_on(&row.id).await?,
-            capacity: row.capacity,
-            reported_at: row.last_report_at,
-        });
+pub(super) async fn instance_rows(world: &World, month: &Month) -> Result<Vec<InstanceRow>> {
+    let mut clients: HashMap<ResourceId, Vec<ClientId>> = HashMap::new();
+    for (instance, client) in world.store.stacks().await? {
+        clients.entry(instance).or_default().push(client);
     }
-    Ok(rows)
+    let rows = world.store.instances(false).await?.into_iter().filter_map(|row| {
+        let (there, cost) = (clients.remove(&row.id).unwrap_or_default(), costs::whole(month, &row.id));
+        instance_row(world, row, there, cost)
+    });
+    Ok(rows.collect())
+}
+
+/// None while the cloud has not named it.
+pub(super) fn instance_row(
+    world: &World,
+    row: stackpro_store::InstanceRow,
+    clients: Vec<ClientId>,
+    cost: Both<Amount>,
+) -> Option<InstanceRow> {
+    Some(InstanceRow {
+        id: row.cloud_id?,
+        resource: row.id,
+        dedicated: row.kind == HostKind::Dedicated,
+        state: row.state.as_str().to_owned(),
+        healthy: row.last_report_at.is_some_and(|at| world.real_now().since(at) < MINUTE),
+        address: row.front.map(|front| front.to_string()).unwrap_or_default(),
+        instance_type: row.instance_type,
+        clients,
+        capacity: row.capacity,
+        reported_at: row.last_report_at,
+        cost,
+    })
 }
 
 pub(super) async fn show_resources(State(app): State<App>, console: Console, query: Asked) -> Result<Response> {
@@ -166,10 +194,7 @@ pub(super) async fn show_flows(State(app): State<App>, console: Console, query: 
         async move { store.flows(state, after.as_deref(), PAGE).await }
     })
     .await?;
-    let mut rows = Vec::with_capacity(flows.len());
-    for flow in flows {
-        rows.extend(store.timeline(&flow.id).await?.as_ref().map(flow_row));
-    }
+    let rows = store.with_steps(flows).await?.iter().map(flow_row).collect();
     let state = state.map(|state| state.as_str().to_owned()).unwrap_or_default();
     let events = store.till_events_parked(PAGE).await?.into_iter().map(event_row).collect();
     page(&Flows { frame: console.frame, rows, events, state, page: at, pages })

@@ -13,7 +13,7 @@ use stackpro_store::ClientFilter;
 
 use super::console::Console;
 use super::form::{Posted, go, page, page_with};
-use super::lists::client_row;
+use super::lists::next_date;
 use crate::http::App;
 use crate::problem::{Error, Result};
 use crate::web::console::{MailPage, MailRow, Mailbox, TimeMachine, Upcoming};
@@ -70,7 +70,7 @@ async fn upcoming(app: &App) -> Result<Vec<Upcoming>> {
     let alive = rows.iter().filter(|row| row.state != LifeState::Deleted);
     let mut upcoming: Vec<Upcoming> = alive
         .filter_map(|row| {
-            let date = client_row(row).next?;
+            let date = next_date(row)?;
             Some(Upcoming { client: row.id.clone(), company: row.company.clone(), date })
         })
         .collect();

@@ -1,11 +1,12 @@
 //! The pages' handlers: they load what a view of [`crate::web`] shows, and do what its forms ask for.
 //!
 //! [`form`] holds what all share: a form is proved to be ours before a handler sees it. [`site`] is for
-//! everyone, [`client`] and [`team`] for a client's people, [`console`], [`lists`] and [`local`] for the
-//! operator, [`hosts`] for visitors of a client whose site does not answer.
+//! everyone, [`client`] and [`team`] for a client's people, [`console`], [`costs`], [`lists`] and [`local`] for
+//! the operator, [`hosts`] for visitors of a client whose site does not answer.
 
 mod client;
 mod console;
+mod costs;
 mod form;
 pub mod hosts;
 mod lists;
@@ -61,6 +62,7 @@ fn console() -> Router<App> {
         .route("/clients/{client_id}", get(console::show_client))
         .route("/clients/{client_id}/{order}", post(console::order_client))
         .route("/instances", get(lists::show_instances))
+        .route("/instances/{instance_id}", get(costs::show_instance))
         .route("/resources", get(lists::show_resources))
         .route("/flows", get(lists::show_flows))
         .route("/flows/{flow_id}", get(console::show_flow))

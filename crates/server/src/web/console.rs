@@ -1,12 +1,14 @@
 //! The operator's pages: every client, every instance, every resource, every flow, every cent.
 
 use askama::Template;
-use stackpro_domain::{Cents, ClientId, FlowId, InstanceId, ResourceId, Time};
+use stackpro_domain::cost::{Amount, Balance};
+use stackpro_domain::{ClientId, FlowId, InstanceId, ResourceId, Time};
 use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Usage};
 
 use super::client::when;
 use super::frame::{ConsoleFrame, SiteFrame};
-use super::{assets, show};
+use super::money::{Both, CostLine, ThisMonth, UsedMonth};
+use super::{assets, money, show};
 
 /// `GET /console/first/{token}`: the one-time link that makes the first operator.
 #[derive(Template)]
@@ -32,6 +34,8 @@ pub struct StateCount {
 #[derive(Clone, Debug)]
 pub struct InstanceRow {
     pub id: InstanceId,
+    /// Its row in the ledger.
+    pub resource: ResourceId,
     pub dedicated: bool,
     /// As the cloud says it: `pending`, `running`, `stopped`, `terminated`; or `draining`.
     pub state: String,
@@ -43,10 +47,12 @@ pub struct InstanceRow {
     /// How many clients it takes.
     pub capacity: u32,
     pub reported_at: Option<Time>,
+    /// This month.
+    pub cost: Both<Amount>,
 }
 
 impl InstanceRow {
-    fn fill(&self) -> show::Bar {
+    pub(super) fn fill(&self) -> show::Bar {
         let percent = show::share(self.clients.len(), self.capacity);
         show::Bar { percent, tone: "good", remark: None }
     }
@@ -115,6 +121,8 @@ pub struct ClientRow {
     pub status: String,
     pub plan: String,
     pub instance: Option<InstanceId>,
+    /// What it brings and costs this month.
+    pub balance: Both<Balance>,
     pub next: Option<NextDate>,
     pub created_at: Time,
 }
@@ -125,16 +133,15 @@ pub struct ClientRow {
 pub struct Overview {
     pub frame: ConsoleFrame,
     pub counts: Vec<StateCount>,
-    /// What the paying clients pay a month; a yearly plan counts a twelfth.
-    pub revenue_month: Cents,
-    /// What they and the trials cause a month, where that is known.
-    pub cost_month: Option<Cents>,
+    pub month: ThisMonth,
     /// Parked flows, the oldest first.
     pub attention: Vec<FlowRow>,
     /// How many events of the till are parked.
     pub events: u64,
     pub leaks: u64,
+    /// Some of them.
     pub instances: Vec<InstanceRow>,
+    pub instance_count: usize,
     pub newest: Vec<ClientRow>,
 }
 
@@ -184,6 +191,13 @@ pub struct ClientPage {
     pub deployment: Deployment,
     pub instance: Option<InstanceId>,
     pub usage: Usage,
+    /// `November 2026`.
+    pub month: String,
+    pub balance: Both<Balance>,
+    /// What it costs this month, thing by thing.
+    pub costs: Vec<CostLine>,
+    /// The newest first.
+    pub months: Vec<UsedMonth>,
     pub flows: Vec<FlowRow>,
     pub resources: Vec<ResourceRow>,
     pub mails: Vec<MailRow>,

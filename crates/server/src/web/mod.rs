@@ -15,6 +15,7 @@ pub mod console;
 pub mod frame;
 pub mod host;
 pub mod mail;
+pub mod money;
 pub mod show;
 pub mod site;
 
@@ -71,7 +72,9 @@ pub const PAGES: &[&str] = &[
     "console/clients",
     "console/clients-none",
     "console/client",
+    "console/client-unknown",
     "console/instances",
+    "console/instance",
     "console/resources",
     "console/flows",
     "console/flow",

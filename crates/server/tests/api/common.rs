@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use stackpro_cloud::local::stripe::{Settings as StripeSettings, Stripe, WebhookFaults};
 use stackpro_cloud::local::{LocalCloud, LocalSettings};
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::{Clock, Time};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
@@ -117,6 +118,7 @@ impl Server {
             ids: Ids::random(),
             clock: clock.clone(),
             plans: Plans::parse(DEFAULT_PLANS).unwrap(),
+            prices: Prices::parse(DEFAULT_PRICES).unwrap(),
             passwords: Passwords::start(settings.hash_queue).unwrap(),
             settings,
             secrets,

@@ -14,7 +14,7 @@ use crate::till::{buy, hint};
 const ORIGIN: &str = "http://127.0.0.1:8080";
 
 /// A browser: keeps cookies, sends what a browser sends.
-struct Browser<'a> {
+pub(crate) struct Browser<'a> {
     server: &'a Server,
     cookies: RefCell<BTreeMap<String, String>>,
 }
@@ -46,7 +46,7 @@ impl<'a> Browser<'a> {
         answer
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await
     }
 
@@ -88,7 +88,7 @@ impl<'a> Browser<'a> {
     }
 }
 
-async fn operator(server: &Server) -> Browser<'_> {
+pub(crate) async fn operator(server: &Server) -> Browser<'_> {
     let mut tx = server.world.store.begin().await.unwrap();
     let expires = server.world.real_now().plus(60_000);
     tx.insert_token(Purpose::MakeOperator, &hash_token("first-token"), "first", expires).await.unwrap();

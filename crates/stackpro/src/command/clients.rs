@@ -3,10 +3,13 @@
 use std::io::{IsTerminal, Write};
 
 use serde_json::json;
-use stackpro_domain::ClientId;
+use stackpro_domain::cost::Amount;
 use stackpro_domain::lifecycle::{Event, State};
+use stackpro_domain::{ClientId, Micros};
+use stackpro_server::costs::Month;
 use stackpro_server::lives;
-use stackpro_store::{AuditRow, ClientFilter, ClientSummary, HostKind, StackPhase};
+use stackpro_server::web::money;
+use stackpro_store::{AuditRow, ClientFilter, ClientSummary, HostKind, StackPhase, Whose};
 
 use super::{Clients, follow, show};
 use crate::app::{App, Fatal, Result};
@@ -46,10 +49,12 @@ async fn list(app: &App, state: Option<String>, search: Option<String>, as_json:
             break;
         }
     }
+    let month = app.world.month(Whose::Everyones).await.map_err(store)?;
     if as_json {
-        return show::json(&rows.iter().map(summary).collect::<Vec<_>>());
+        return show::json(&rows.iter().map(|client| summary(client, &month)).collect::<Vec<_>>());
     }
     let cells = rows.iter().map(|client| {
+        let [so_far, _] = month.balances(&client.id);
         vec![
             show::cell(client.id.as_str()),
             show::cell(&client.company),
@@ -57,20 +62,45 @@ async fn list(app: &App, state: Option<String>, search: Option<String>, as_json:
             show::state(client.stack.as_str()),
             show::cell(client.hosting.map_or("", HostKind::as_str)),
             show::cell(&client.plan),
+            show::cell(&money::amount(so_far.cost)),
+            show::cell(&money::margin(so_far)),
             show::cell(&client.created_at.date()),
             show::cell(&client.next_at.map(stackpro_domain::Time::date).unwrap_or_default()),
         ]
     });
-    show::table(&["client", "company", "state", "stack", "on", "plan", "since", "next date"], cells.collect());
+    let head = ["client", "company", "state", "stack", "on", "plan", "cost", "margin", "since", "next date"];
+    show::table(&head, cells.collect());
+    show::line(&format!("Cost and margin are those of {} so far.", month.facts.month.from.month()));
     Ok(())
 }
 
-fn summary(client: &ClientSummary) -> serde_json::Value {
+/// What a client brings and costs; null is unknown, because something has no price.
+fn balances(month: &Month, client: &ClientId) -> serde_json::Value {
+    let [so_far, projected] = month.balances(client).map(|balance| {
+        let cents = |amount: Amount| amount.whole().map(Micros::cents);
+        let (revenue, cost) = (cents(balance.revenue), cents(balance.cost));
+        json!({ "revenueCents": revenue, "costCents": cost, "marginCents": balance.margin() })
+    });
+    json!({ "from": month.facts.month.from, "until": month.facts.month.until, "soFar": so_far, "projected": projected })
+}
+
+/// What a client costs so far, thing by thing, in millionths of a dollar.
+fn parts(month: &Month, client: &ClientId) -> serde_json::Value {
+    let Some(cost) = month.so_far.clients.get(client) else { return json!([]) };
+    let micros = |amount: Amount| amount.whole().map(|micros| micros.0);
+    let places =
+        cost.places.iter().map(|(id, share)| json!({ "what": "instance", "instance": id, "micros": micros(*share) }));
+    let besides = [("storage", cost.storage), ("traffic", cost.traffic), ("dns", cost.dns), ("mail", cost.mail)];
+    let besides = besides.map(|(what, cost)| json!({ "what": what, "micros": cost.0 }));
+    places.chain(besides).collect()
+}
+
+fn summary(client: &ClientSummary, month: &Month) -> serde_json::Value {
     json!({
         "id": client.id, "company": client.company, "host": client.host, "plan": client.plan,
         "state": client.state.as_str(), "stack": client.stack.as_str(),
         "hosting": client.hosting.map(HostKind::as_str), "ownerEmail": client.owner_email,
-        "nextAt": client.next_at, "createdAt": client.created_at,
+        "nextAt": client.next_at, "createdAt": client.created_at, "month": balances(month, &client.id),
     })
 }
 
@@ -79,7 +109,9 @@ async fn one(app: &App, id: &ClientId, as_json: bool) -> Result<()> {
     let client = s.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
     let resources = s.resources_of(id).await.map_err(store)?;
     let usage = s.usage(id).await.map_err(store)?;
+    let month = app.world.month(Whose::Clients(std::slice::from_ref(id))).await.map_err(store)?;
     if as_json {
+        let months = s.usage_months(id, 12).await.map_err(store)?;
         let resources: Vec<_> = resources
             .iter()
             .map(|r| json!({ "id": r.id, "kind": r.kind, "name": r.name, "cloudId": r.cloud_id, "state": r.state }))
@@ -88,7 +120,8 @@ async fn one(app: &App, id: &ClientId, as_json: bool) -> Result<()> {
             "id": client.id, "company": client.company, "plan": client.plan, "life": client.life,
             "stack": client.stack, "host": client.host, "url": app.world.settings.client_url(&client.host),
             "instance": client.hosting.as_ref().map(|h| json!({ "id": h.instance_id, "cloudId": h.cloud_id, "kind": h.kind })),
-            "certificate": client.certificate, "usage": usage, "resources": resources,
+            "certificate": client.certificate, "usage": usage, "usageMonths": months, "resources": resources,
+            "month": balances(&month, id), "costs": parts(&month, id),
         }));
     }
     show::line(&format!("{}  {}", client.id, client.company.replace(char::is_control, "")));
@@ -99,6 +132,7 @@ async fn one(app: &App, id: &ClientId, as_json: bool) -> Result<()> {
     for next in dates {
         show::line(&format!("  {}  {}", next.at.date(), next.what.describe()));
     }
+    show_month(&month, id);
     let cells = resources.iter().map(|r| {
         vec![
             show::cell(r.kind.as_str()),
@@ -109,6 +143,19 @@ async fn one(app: &App, id: &ClientId, as_json: bool) -> Result<()> {
     });
     show::table(&["resource", "name", "state", "since"], cells.collect());
     Ok(())
+}
+
+fn show_month(month: &Month, id: &ClientId) {
+    let [so_far, projected] = month.balances(id);
+    let row =
+        |what: &str, cells: [String; 2]| [what.to_owned()].iter().chain(&cells).map(|text| show::cell(text)).collect();
+    let name = month.facts.month.from.month();
+    let rows = vec![
+        row("revenue", [so_far.revenue, projected.revenue].map(money::amount)),
+        row("cost", [so_far.cost, projected.cost].map(money::amount)),
+        row("margin", [so_far, projected].map(money::margin)),
+    ];
+    show::table(&[name.as_str(), "so far", "by its end"], rows);
 }
 
 fn unknown(id: &ClientId) -> Fatal {

@@ -66,12 +66,19 @@ async fn checks(config: Config) -> Vec<Check> {
         },
     );
     add("ledger", ledger(world).await);
+    add("prices", prices(world));
     let till = world.till.check().await;
     add("till", till.map_err(|error| format!("{error}; is `stackpro serve` running, or STRIPE_SECRET_KEY set?")));
     for check in world.cloud.checks.all().await {
         add(&format!("{} cloud: {}", world.cloud.name, check.name), check.found);
     }
     checks
+}
+
+/// Whether what a client costs can be said.
+fn prices(world: &World) -> std::result::Result<String, String> {
+    let unpriced: Vec<String> = world.prices.unpriced(&world.plans).iter().map(ToString::to_string).collect();
+    if unpriced.is_empty() { Ok("every plan's instance type has one".into()) } else { Err(unpriced.join("; ")) }
 }
 
 /// Whether the cloud holds what the ledger says, and nothing else.

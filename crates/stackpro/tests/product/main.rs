@@ -3,6 +3,7 @@
 
 mod api;
 mod bad_input;
+mod costs;
 mod journey;
 mod kill;
 mod postgres;

@@ -117,6 +117,7 @@ async fn an_instance_costs_from_its_launch_to_its_release(place: Place) {
     update(NOW.plus(2), InstancePhase::Ready).await;
     let instance = |until| Instance {
         id: id("i1"),
+        cloud_id: Some(id("cloud-1")),
         instance_type: "t3.medium".into(),
         owner: Some(ids[0].clone()),
         span: Span { from: NOW.plus(1), until },

@@ -1,12 +1,14 @@
 //! The operator's pages with sample data.
 
-use stackpro_domain::Cents;
+use stackpro_domain::Micros;
+use stackpro_domain::cost::{Amount, Balance};
 use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
 
 use super::{NOW, Pages, Words, id, show, usage};
 use crate::web::console;
 use crate::web::frame::{ConsoleFrame, SiteFrame};
 use crate::web::mail::{Mail, Recipient};
+use crate::web::money::{Both, CostLine, InstancePage, Share, ThisMonth, UsedMonth};
 
 impl Words {
     fn console_frame(&self) -> ConsoleFrame {
@@ -53,6 +55,7 @@ impl Words {
     fn instance(&self, name: &str, clients: usize, dedicated: bool, healthy: bool) -> console::InstanceRow {
         console::InstanceRow {
             id: name.parse().unwrap(),
+            resource: "019ab7c2-77e0-7c31-9d0e-5a1f0c3b2d11".parse().unwrap(),
             dedicated,
             state: "running".into(),
             healthy,
@@ -61,6 +64,7 @@ impl Words {
             clients: vec![id(); clients],
             capacity: if dedicated { 1 } else { 10 },
             reported_at: healthy.then(|| NOW.plus(-2 * SECOND)),
+            cost: if healthy { cost(2_204) } else { unknown(cost(340)) },
         }
     }
 
@@ -72,9 +76,53 @@ impl Words {
             status: status.into(),
             plan: "Business".into(),
             instance: (status == "ready").then(|| "i-0f3a9c27d1".parse().unwrap()),
+            balance: balance(if state == "active" { 47_523 } else { 0 }, cost(981)),
             next: self.dates(state).into_iter().find(|date| date.at > NOW),
             created_at: NOW.plus(-3 * DAY),
         }
+    }
+}
+
+/// So many cents so far, and a fourth more at the month's end.
+fn cost(cents: i64) -> Both<Amount> {
+    let amount = |cents| Amount::known(Micros(cents * 10_000));
+    Both { so_far: amount(cents), in_all: amount(cents * 5 / 4) }
+}
+
+fn unknown(cost: Both<Amount>) -> Both<Amount> {
+    let unknown = |amount| Amount { complete: false, ..amount };
+    Both { so_far: unknown(cost.so_far), in_all: unknown(cost.in_all) }
+}
+
+fn balance(revenue: i64, costs: Both<Amount>) -> Both<Balance> {
+    let revenue = cost(revenue);
+    Both {
+        so_far: Balance { revenue: revenue.so_far, cost: costs.so_far },
+        in_all: Balance { revenue: revenue.in_all, cost: costs.in_all },
+    }
+}
+
+fn line(words: &Words, what: &str, detail: &str, cost: Both<Amount>) -> CostLine {
+    let instance = detail.contains(',').then(|| "019ab7c2-77e0".parse().unwrap());
+    CostLine {
+        what: format!("{what} {}", words.extra()),
+        detail: format!("{detail} {}", words.extra()),
+        instance,
+        cost,
+    }
+}
+
+fn this_month(words: &Words, busy: bool) -> ThisMonth {
+    ThisMonth {
+        now: NOW,
+        day: 24,
+        days: 30,
+        balance: if busy { balance(41_236_950, cost(1_546_512)) } else { balance(0, cost(0)) },
+        overhead: vec![
+            line(words, "Shared servers while they are empty", "", cost(if busy { 1_180 } else { 0 })),
+            line(words, "Hosted zone", "", cost(if busy { 40 } else { 0 })),
+        ],
+        unpriced: if busy { vec![format!("m9.huge (plan starter) has no price {}", words.extra())] } else { vec![] },
     }
 }
 
@@ -86,8 +134,7 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
             .iter()
             .map(count)
             .collect(),
-        revenue_month: Cents(if busy { 41_236_950 } else { 0 }),
-        cost_month: busy.then_some(Cents(1_546_512)),
+        month: this_month(words, busy),
         attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
         events: u64::from(busy),
         leaks: u64::from(busy),
@@ -100,6 +147,7 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
         } else {
             vec![]
         },
+        instance_count: if busy { 103 } else { 0 },
         newest: if busy {
             vec![
                 words.client_row("trial", "ready"),
@@ -112,7 +160,16 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
     }
 }
 
-fn client_page(words: &Words) -> console::ClientPage {
+fn client_page(words: &Words, priced: bool) -> console::ClientPage {
+    let own = if priced { cost(612) } else { unknown(cost(50)) };
+    let used = |month| UsedMonth {
+        month,
+        storage_bytes: 912 << 20,
+        members: 2,
+        mails: 12,
+        requests: 40_211,
+        traffic_bytes: 3 << 29,
+    };
     console::ClientPage {
         frame: words.console_frame(),
         client: words.client("trial"),
@@ -123,6 +180,22 @@ fn client_page(words: &Words) -> console::ClientPage {
         deployment: words.deployment("failed", 4, "failed"),
         instance: Some("i-0f3a9c27d1".parse().unwrap()),
         usage: usage(true),
+        month: NOW.month(),
+        balance: balance(47_523, if priced { cost(981) } else { unknown(cost(419)) }),
+        costs: vec![
+            line(words, "Their part of a shared server", "i-0f3a9c27d1, t3.medium", cost(233)),
+            line(words, "A server of their own", "i-2c90aa17e8, t3.micro", own),
+            line(words, "Storage", "", cost(103)),
+            line(words, "Traffic", "", cost(33)),
+            line(
+                words,
+                "DNS",
+                "at most a query for each request",
+                Both { so_far: Amount::known(Micros(7)), in_all: Amount::known(Micros(9)) },
+            ),
+            line(words, "Mail", "", cost(0)),
+        ],
+        months: vec![used(NOW.month_start()), used(NOW.month_start().plus(-DAY).month_start())],
         flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
         resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
         mails: vec![words.mail("Welcome to StackPro: please confirm your address")],
@@ -188,6 +261,23 @@ fn instances(words: &Words) -> console::Instances {
     console::Instances { frame: words.console_frame(), rows }
 }
 
+fn instance(words: &Words) -> InstancePage {
+    let share = |client, cents| Share { client, cost: cost(cents) };
+    InstancePage {
+        frame: words.console_frame(),
+        row: words.instance("i-0f3a9c27d1", 7, false, true),
+        version: Some(words.text()),
+        launched_at: Some(NOW.plus(-40 * DAY)),
+        released_at: Some(NOW.plus(-HOUR)),
+        lines: vec![
+            line(words, "Its hours", "", cost(1_986)),
+            line(words, "Its public address", "", cost(160)),
+            line(words, "Its disk", "", cost(58)),
+        ],
+        shares: vec![share(Some(id()), 1_204), share(Some(id()), 700), share(None, 300)],
+    }
+}
+
 fn resources(words: &Words) -> console::Resources {
     let rows =
         vec![words.resource("instance", true), words.resource("bucket", false), words.resource("dns_record", false)];
@@ -237,8 +327,10 @@ pub(super) fn pages(words: &Words) -> Pages {
         show("console/overview-empty", &overview(words, false)),
         show("console/clients", &clients(words, rows)),
         show("console/clients-none", &clients(words, vec![])),
-        show("console/client", &client_page(words)),
+        show("console/client", &client_page(words, true)),
+        show("console/client-unknown", &client_page(words, false)),
         show("console/instances", &instances(words)),
+        show("console/instance", &instance(words)),
         show("console/resources", &resources(words)),
         show("console/flows", &flows(words)),
         show("console/flow", &flow_page(words)),
