@@ -55,8 +55,8 @@ fn who_is_on_a_shared_instance_pays_equal_parts_and_nobody_pays_for_an_empty_one
     let stays = vec![stay(1, "m1", day(0), day(10)), stay(2, "m1", day(5), day(10))];
     let costs = shared(stays).so_far(&prices(), &plans());
     let instance = &costs.instances[&"m1".parse().unwrap()];
-    // 20 days: $0.0416 and $0.005 an hour, and 8 GB at $0.08 for two thirds of the month.
-    let whole = 480 * (41_600 + 5_000) + 640_000 * 2 / 3 + 1;
+    // 20 days: $0.0416 and $0.005 an hour, and 30 GB at $0.08 for two thirds of the month.
+    let whole = 480 * (41_600 + 5_000) + 2_400_000 * 2 / 3;
     assert_eq!(instance.whole(), Amount::known(Micros(whole)));
     // Five days alone and five days as one of two; five days as one of two; ten days nobody.
     let expected = [(client(1), Micros(whole * 75 / 200)), (client(2), Micros(whole * 25 / 200))];
@@ -82,8 +82,8 @@ fn who_moved_in_the_middle_of_the_month_costs_both_parts() {
     let costs = facts.so_far(&prices, &plans);
     let places: Vec<_> =
         costs.clients[&client(1)].places.iter().map(|(id, cost)| (id.as_str(), cost.known.0)).collect();
-    let shared_day = 24 * 46_600 + 640_000 / 30;
-    let own_day = 24 * 15_400 + 640_000 / 30;
+    let shared_day = 24 * 46_600 + 2_400_000 / 30;
+    let own_day = 24 * 15_400 + 2_400_000 / 30;
     assert_eq!(places.len(), 2);
     assert!((places[0].1 - shared_day * (12 * 24 + 1) / 48).abs() < 20, "{places:?}");
     assert!((places[1].1 - own_day * 8).abs() < 20, "{places:?}");

@@ -21,7 +21,7 @@ fn a_month_of_each_thing_costs_what_the_price_list_says() {
     let instance = prices.compute("t3.micro", MONTH_MS).unwrap();
     assert_eq!(instance, Micros(7_488_000), "720 hours at $0.0104");
     assert_eq!(prices.address(MONTH_MS), Micros(3_600_000));
-    assert_eq!(prices.disk(MONTH_MS / 2, MONTH_MS), Micros(320_000));
+    assert_eq!(prices.disk(MONTH_MS / 2, MONTH_MS), Micros(1_200_000));
     let gb_month = (1 << 20) * MONTH_MS / 1000;
     assert_eq!(prices.storage(10 * gb_month, MONTH_MS), Micros(230_000));
     assert_eq!(prices.bucket_requests(2_000, 10_000), Micros(10_000 + 4_000));
@@ -75,7 +75,7 @@ fn a_bad_price_file_is_refused_and_says_what_to_do() {
         (price("true"), "a price in dollars"),
         (with("gb = 0.09\n", ""), "missing field `gb`"),
         (with("[traffic]\n", "[traffic]\ngbb = 0.09\n"), "gbb"),
-        (with("disk_gb = 8", "disk_gb = -8"), "disk_gb"),
+        (with("disk_gb = 30", "disk_gb = -8"), "disk_gb"),
         (Prices::parse(""), "instance_hour"),
     ] {
         let error = wrong.unwrap_err().to_string();

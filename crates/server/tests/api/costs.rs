@@ -122,7 +122,7 @@ async fn the_months_money_is_on_the_operators_pages() {
 
     let month = Span::month_of(world.now());
     let days = (month.ms() / DAY.unsigned_abs()) as i64;
-    let (shared, empty) = (Micros(days * 24 * 46_600 + 640_000), Micros(days * 24 * 15_400 + 640_000));
+    let (shared, empty) = (Micros(days * 24 * 46_600 + 2_400_000), Micros(days * 24 * 15_400 + 2_400_000));
     // Each has half of it, and stores a megabyte.
     let own = Micros(shared.0 / 2 + 23_000 / 1024);
     let revenue = Cents(299_000 / 12 + 1);
