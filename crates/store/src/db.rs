@@ -111,7 +111,16 @@ async fn open_sqlite(path: &Path, connections: u32, throwaway: bool) -> Result<D
     let pool = |connections| {
         SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE).test_before_acquire(false)
     };
-    let writer = pool(1).connect_with(options.clone()).await.map_err(error)?;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    // A new file that gets its journal must be nobody else's for that moment: SQLite does not wait for it.
+    let writer = loop {
+        match pool(1).connect_with(options.clone()).await.map_err(error) {
+            Err(StoreError::Busy(_)) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            opened => break opened?,
+        }
+    };
     // Two processes may start at once: the second waits here, and finds all done.
     let mut tx = writer.begin_with("BEGIN IMMEDIATE").await.map_err(error)?;
     migrate(&mut *tx).await?;
