@@ -1,6 +1,7 @@
 //! Where flows are kept. The store implements this, each call as one transaction over [`crate::state`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -23,6 +24,8 @@ pub struct Ask {
     pub steps: usize,
     /// At most so many steps at once, over all nodes, that call the same API.
     pub per_api: usize,
+    /// The flows that it can carry out: see [`crate::Registry::known`]. Others are left for who can.
+    pub known: Arc<[String]>,
 }
 
 /// One execution of one step.

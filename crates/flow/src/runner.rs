@@ -79,6 +79,7 @@ impl<W: Send + Sync + 'static> Runner<W> {
             lease_ms: config.lease.as_millis() as i64,
             steps: config.concurrency,
             per_api: config.per_api,
+            known: registry.known(),
         };
         Self {
             journal,

@@ -208,6 +208,17 @@ impl<W> StepSpec<W> {
     }
 }
 
+fn name(kind: &str, version: u32) -> String {
+    format!("{kind} v{version}")
+}
+
+impl Flow {
+    /// Its kind together with its version: `provision v1`.
+    pub fn name(&self) -> String {
+        name(&self.kind, self.version)
+    }
+}
+
 /// Every kind of flow that this build can carry out, old versions included.
 pub struct Registry<W: 'static> {
     flows: Vec<&'static FlowSpec<W>>,
@@ -238,6 +249,15 @@ impl<W> Registry<W> {
 
     pub fn flows(&self) -> &[&'static FlowSpec<W>] {
         &self.flows
+    }
+
+    /// The name of each: what a node says of itself when it asks for work.
+    pub fn known(&self) -> Arc<[String]> {
+        self.flows.iter().map(|flow| name(flow.kind, flow.version)).collect()
+    }
+
+    pub fn knows(&self, kind: &str, version: u32) -> bool {
+        self.flows.iter().any(|flow| flow.kind == kind && flow.version == version)
     }
 
     pub fn step(&self, kind: &str, version: u32, name: &str) -> Option<&'static StepSpec<W>> {

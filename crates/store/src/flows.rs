@@ -8,7 +8,7 @@ use crate::db::{Conn, Turn};
 use crate::error::{Result, StoreError};
 use crate::lists::{Cursor, page};
 use crate::model::{Page, Timeline};
-use crate::query::{Record, Row, json, q};
+use crate::query::{Record, Row, among_after, json, q};
 use crate::records::{self, Changed};
 use crate::{Store, Tx};
 
@@ -19,6 +19,10 @@ pub(crate) async fn timelines(conn: &mut Conn, subject: &str, limit: u32) -> Res
 }
 
 pub(crate) const NEWEST: &str = "SELECT * FROM flows WHERE subject = $1 ORDER BY place DESC LIMIT $2";
+
+/// Before and after the names of the flows that are known.
+pub(crate) const STRANGE: (&str, &str) =
+    ("SELECT * FROM flows WHERE next_at <= $1 AND kind || ' v' || version NOT IN", " ORDER BY next_at, id LIMIT $2");
 
 impl Store {
     /// The flows of a client, the newest first.
@@ -57,6 +61,15 @@ impl Store {
         };
         let rows = statement.all(&mut self.read().await?).await?;
         Ok(page(rows, limit, |row: &Flow| (row.created_at, row.id.as_str())))
+    }
+
+    /// Flows of which none of the `known` names says what they are, and of which something should have been
+    /// done for `ms` already, the longest due first: no node has come that knows them.
+    pub async fn strange_flows(&self, known: &[String], ms: i64, limit: u32) -> Result<Vec<Flow>> {
+        let conn = &mut self.read().await?;
+        let before = self.lease_now(conn).await?.saturating_sub(ms);
+        let names = known.iter().map(String::as_str);
+        among_after(vec![before.into(), limit.into()], STRANGE.0, names, STRANGE.1).all(conn).await
     }
 
     /// How many flows wait for a person.

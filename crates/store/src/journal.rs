@@ -13,12 +13,17 @@ use stackpro_flow::{Ask, Claim, Ended, Flow, Journal, JournalError, LeaseKey, Ou
 
 use crate::db::{Conn, Turn};
 use crate::error::{Result, StoreError};
-use crate::query::{Record, Row, q};
+use crate::query::{Arg, Record, Row, Statement, among_after, q};
 use crate::records::{self, Changed};
 use crate::{Store, Tx};
 
-pub(crate) const DUE: &str = "SELECT t.* FROM flows t WHERE t.next_at <= $1 ORDER BY t.next_at, t.id LIMIT $2";
-pub(crate) const ANY_DUE: &str = "SELECT next_at AS n FROM flows WHERE next_at <= $1 LIMIT 1";
+/// Before and after the names of the flows that are known.
+pub(crate) const DUE: (&str, &str) = (
+    "SELECT t.* FROM flows t WHERE t.next_at <= $1 AND t.kind || ' v' || t.version IN",
+    " ORDER BY t.next_at, t.id LIMIT $2",
+);
+pub(crate) const ANY_DUE: (&str, &str) =
+    ("SELECT next_at AS n FROM flows WHERE next_at <= $1 AND kind || ' v' || version IN", " LIMIT 1");
 pub(crate) const LEASES: &str = "SELECT api, count(*) AS n FROM steps WHERE lease_until > $1 GROUP BY api";
 
 /// How much later a flow is looked at whose API is busy, when flows behind it would otherwise never be seen.
@@ -88,13 +93,13 @@ impl Tries {
 }
 
 async fn claim(store: &Store, ask: &Ask) -> Result<Vec<Claim>> {
-    if ask.steps == 0 || !anything_due(store).await? {
+    if ask.steps == 0 || !anything_due(store, ask).await? {
         return Ok(Vec::new());
     }
     let mut tx = store.begin().await?;
     tx.conn.take_turn(Turn::Leases, "").await?;
     let now = store.lease_now(&mut tx.conn).await?;
-    let due = q(DUE).bind(now).bind(ask.steps as i64).locking_free_ones(&tx.conn);
+    let due = about_known(DUE, vec![now.into(), (ask.steps as i64).into()], ask).locking_free_ones(&tx.conn);
     let flows: Vec<Flow> = due.all(&mut tx.conn).await?;
     let mut steps = records::steps(&mut tx.conn, &flows).await?;
     let mut taker = Taker::new(&mut tx.conn, ask, now, store.now()).await?;
@@ -120,10 +125,14 @@ async fn claim(store: &Store, ask: &Ask) -> Result<Vec<Claim>> {
 }
 
 /// Looked up without a transaction: a node that has nothing to do is in nobody's way.
-async fn anything_due(store: &Store) -> Result<bool> {
+async fn anything_due(store: &Store, ask: &Ask) -> Result<bool> {
     let conn = &mut store.read().await?;
     let now = store.lease_now(conn).await?;
-    Ok(q(ANY_DUE).bind(now).maybe_number(conn).await?.is_some())
+    Ok(about_known(ANY_DUE, vec![now.into()], ask).maybe_number(conn).await?.is_some())
+}
+
+fn about_known((head, tail): (&str, &str), args: Vec<Arg>, ask: &Ask) -> Statement {
+    among_after(args, head, ask.known.iter().map(String::as_str), tail)
 }
 
 fn touch_all(tx: &mut Tx, claims: &[Claim]) {

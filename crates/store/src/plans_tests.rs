@@ -6,7 +6,7 @@ use stackpro_domain::{Clock, Time};
 
 use crate::db::Conn;
 use crate::error::Result;
-use crate::query::{Record, Row, Statement, among, q};
+use crate::query::{Record, Row, Statement, among, among_after, q};
 use crate::{Options, Store, costs, flows, instances, journal, mails, members, records, till, usages};
 
 struct Still;
@@ -36,8 +36,9 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("clients_next_at", q(crate::clients::NEXT_DUE)),
         ("", q(crate::clients::BY_ID).bind("c")),
         ("clients_customer_id", q(crate::clients::BY_CUSTOMER).bind("c")),
-        ("flows_next_at", q(journal::DUE).bind(at).bind(10_i64)),
-        ("flows_next_at", q(journal::ANY_DUE).bind(at)),
+        ("flows_next_at", among_after(vec![at.into(), 10_i64.into()], journal::DUE.0, ["a v1"], journal::DUE.1)),
+        ("flows_next_at", among_after(vec![at.into()], journal::ANY_DUE.0, ["a v1", "b v1"], journal::ANY_DUE.1)),
+        ("flows_next_at", among_after(vec![at.into(), 10_i64.into()], flows::STRANGE.0, ["a v1"], flows::STRANGE.1)),
         ("steps_lease", q(journal::LEASES).bind(at)),
         ("", among(records::STEPS.0, ["a", "b", "c"], records::STEPS.1)),
         ("flows_unfinished", q(flows::UNFINISHED).bind("c")),

@@ -10,9 +10,11 @@ mod power;
 mod provision;
 mod stacks;
 
+use std::sync::{Arc, LazyLock};
+
 use stackpro_cloud::CloudError;
-use stackpro_flow::{Registry, StepError};
-use stackpro_store::StoreError;
+use stackpro_flow::{Flow, Registry, StepError};
+use stackpro_store::{Store, StoreError};
 
 use crate::world::World;
 
@@ -27,6 +29,21 @@ pub use stacks::probe;
 /// Every flow that this build can carry out. Tests walk it: a step is covered by being here.
 pub fn registry() -> Result<Registry<World>, String> {
     Registry::new(vec![&PROVISION, &MIGRATE, &SUSPEND, &RESUME, &REFRESH, &DELETE, &LAUNCH])
+}
+
+/// What this build says of itself when it asks for work: `provision v1`, …
+pub fn known() -> &'static [String] {
+    static KNOWN: LazyLock<Arc<[String]>> =
+        LazyLock::new(|| registry().map(|registry| registry.known()).unwrap_or_default());
+    &KNOWN
+}
+
+/// So long a flow that this build does not know may wait before someone should look: a deployment takes less.
+const STRANGE_MS: i64 = stackpro_domain::time::MINUTE;
+
+/// Flows that wait for a node that knows them, and that none has taken for a while: the longest due first.
+pub async fn strange(store: &Store, limit: u32) -> Result<Vec<Flow>, StoreError> {
+    store.strange_flows(known(), STRANGE_MS, limit).await
 }
 
 /// A call to a cloud that is refused will not work later either.

@@ -16,10 +16,11 @@ use super::form::{Open, Posted, Refusal, flash, go, page, page_with, site_frame}
 use super::lists::{client_row, flow_row, instance_rows, mail_row, resource_row};
 use super::site::{enter, new_password};
 use crate::auth::{Caller, Operator, hash_token};
+use crate::flows;
 use crate::http::extract::Check;
 use crate::http::{self, App, Order, shape};
 use crate::problem::{Error, Result};
-use crate::web::console::{Actions, ClientPage, FirstOperator, FlowPage, FlowStep, Overview, StateCount};
+use crate::web::console::{Actions, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, Overview, StateCount};
 use crate::web::frame::ConsoleFrame;
 
 /// Instances that the overview shows.
@@ -59,7 +60,13 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
     let store = &app.world.store;
     let counts = store.counts_by_state().await?;
     let parked = store.flows(Some(FlowState::Parked), None, 20).await?;
-    let attention = store.with_steps(parked.rows).await?.iter().map(flow_row).collect();
+    let strange = flows::strange(store, 20).await?;
+    let waits = strange.iter().map(|flow| flow.id.clone()).collect::<Vec<_>>();
+    let attention = store.with_steps(parked.rows.into_iter().chain(strange).collect()).await?;
+    let attention = attention.iter().map(|timeline| FlowRow {
+        waits_for: waits.contains(&timeline.flow.id).then(|| timeline.flow.name()),
+        ..flow_row(timeline)
+    });
     let newest = store.clients(&ClientFilter::default(), None, 8).await?;
     let drift = app.world.drift.get();
     let month = app.world.month(Whose::Everyones).await?;
@@ -69,7 +76,7 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
     page(&Overview {
         counts: counts.into_iter().map(|(s, count)| StateCount { state: s.as_str().to_owned(), count }).collect(),
         month: costs::this_month(&app.world, &month),
-        attention,
+        attention: attention.collect(),
         events: store.till_events_needing_attention().await?,
         leaks: drift.count(),
         instances,

@@ -8,7 +8,7 @@ use stackpro_domain::cost::Amount;
 use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::time::MINUTE;
 use stackpro_domain::{ClientId, ResourceId};
-use stackpro_flow::{FlowState, StepState};
+use stackpro_flow::{Flow, FlowState, StepState};
 use stackpro_protocol::api::NextDate;
 use stackpro_store::{
     ClientFilter, ClientSummary, HostKind, OutMail, Page, Resource, ResourceFilter, StackPhase, StoreError, TillEvent,
@@ -19,6 +19,7 @@ use super::console::Console;
 use super::costs;
 use super::form::{Posted, go, page};
 use crate::costs::Month;
+use crate::flows;
 use crate::http::{self, App};
 use crate::problem::Result;
 use crate::web::console::{
@@ -214,6 +215,11 @@ pub(super) async fn retry_event(
     Ok(go("/console/flows?said=going"))
 }
 
+/// This build does not know it, and so leaves it to a node that does.
+fn is_strange(flow: &Flow) -> bool {
+    flow.state == FlowState::Running && !flows::known().contains(&flow.name())
+}
+
 pub(super) fn flow_row(timeline: &Timeline) -> FlowRow {
     let flow = &timeline.flow;
     let at = timeline.steps.iter().find(|step| {
@@ -226,6 +232,7 @@ pub(super) fn flow_row(timeline: &Timeline) -> FlowRow {
         subject: flow.subject.clone(),
         state: flow.state.as_str().to_owned(),
         undoing: flow.undoing,
+        waits_for: (is_strange(flow) && at.is_none_or(|step| step.lease.is_none())).then(|| flow.name()),
         step: at.map(|step| step.title.clone()),
         cause: flow.cause.clone(),
         created_at: flow.created_at,

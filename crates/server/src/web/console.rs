@@ -69,6 +69,8 @@ pub struct FlowRow {
     /// `waiting`, `running`, `parked`, `done`, `undone` or `abandoned`.
     pub state: String,
     pub undoing: bool,
+    /// What a node must know to go on with it, where this one does not: `provision v2`.
+    pub waits_for: Option<String>,
     /// The step that it is at.
     pub step: Option<String>,
     pub cause: Option<String>,
@@ -134,7 +136,7 @@ pub struct Overview {
     pub frame: ConsoleFrame,
     pub counts: Vec<StateCount>,
     pub month: ThisMonth,
-    /// Parked flows, the oldest first.
+    /// Parked flows, and those that no node knows.
     pub attention: Vec<FlowRow>,
     /// How many events of the till are parked.
     pub events: u64,

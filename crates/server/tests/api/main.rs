@@ -11,4 +11,5 @@ mod authority;
 mod bad_input;
 mod edge;
 mod pages;
+mod strange;
 mod till;

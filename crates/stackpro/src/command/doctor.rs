@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use serde_json::json;
 use stackpro_cloud::Check;
 use stackpro_server::drift::Drift;
+use stackpro_server::flows;
 use stackpro_server::reconcilers::sweeper;
 use stackpro_server::world::World;
 
@@ -56,15 +57,7 @@ async fn checks(config: Config) -> Vec<Check> {
     let database =
         world.store.ping().await.map(|()| if world.store.is_postgres() { "PostgreSQL" } else { "SQLite" }.to_owned());
     add("database", database.map_err(|error| format!("does not answer ({error}); check DATABASE_URL")));
-    let parked = world.store.flows_needing_attention().await;
-    add(
-        "flows",
-        match parked {
-            Ok(0) => Ok("none needs attention".into()),
-            Ok(count) => Err(format!("{count} parked; `stackpro flows list --state parked` shows why")),
-            Err(error) => Err(error.to_string()),
-        },
-    );
+    add("flows", flows_go_on(world).await);
     add("ledger", ledger(world).await);
     add("prices", prices(world));
     let till = world.till.check().await;
@@ -73,6 +66,20 @@ async fn checks(config: Config) -> Vec<Check> {
         add(&format!("{} cloud: {}", world.cloud.name, check.name), check.found);
     }
     checks
+}
+
+/// Whether no flow stands still.
+async fn flows_go_on(world: &World) -> std::result::Result<String, String> {
+    let parked = world.store.flows_needing_attention().await.map_err(|error| error.to_string())?;
+    if parked > 0 {
+        return Err(format!("{parked} parked; `stackpro flows list --state parked` shows why"));
+    }
+    match flows::strange(&world.store, 1).await.map_err(|error| error.to_string())?.first() {
+        None => Ok("none needs attention".into()),
+        Some(flow) => {
+            Err(format!("{} waits for a node that knows {}: start one of that version", flow.id, flow.name()))
+        }
+    }
 }
 
 /// Whether what a client costs can be said.

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use stackpro_domain::Time;
 use stackpro_flow::state::Refused;
-use stackpro_flow::{Ask, Claim, Ended, FlowState, Journal, Outcome, Runner, RunnerConfig, StepState};
+use stackpro_flow::{
+    Ask, Claim, Ended, FlowSpec, FlowState, Journal, Outcome, Registry, Runner, RunnerConfig, StepState,
+};
 use stackpro_store::{Store, StoreError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +26,8 @@ on_both!(
     what_supersedes_waits_for_what_may_still_run,
     an_owner_who_lost_the_lease_is_fenced,
     a_slow_step_keeps_its_lease,
-    an_unknown_version_parks_with_its_cause,
+    what_a_node_does_not_know_is_left_for_one_that_does,
+    a_flow_goes_on_with_who_knows_it,
     flows_are_listed,
     what_a_dead_node_held_is_taken_over,
 );
@@ -36,8 +40,18 @@ pub(crate) struct Working {
 
 impl Working {
     pub(crate) fn start(store: &Store, world: &Arc<World>, owner: &str, config: RunnerConfig) -> Self {
+        Self::knowing(toy::registry(), store, world, owner, config)
+    }
+
+    pub(crate) fn knowing(
+        registry: Arc<Registry<World>>,
+        store: &Store,
+        world: &Arc<World>,
+        owner: &str,
+        config: RunnerConfig,
+    ) -> Self {
         let journal: Arc<dyn Journal> = Arc::new(store.clone());
-        let runner = Arc::new(Runner::new(journal, toy::registry(), Arc::clone(world), owner.into(), config));
+        let runner = Arc::new(Runner::new(journal, registry, Arc::clone(world), owner.into(), config));
         let (waker, shutdown) = (Arc::clone(&runner), CancellationToken::new());
         store.on_commit(move |committed| {
             if committed.enqueued_flow {
@@ -67,7 +81,7 @@ pub(crate) fn config() -> RunnerConfig {
 }
 
 fn ask(owner: &str) -> Ask {
-    Ask { owner: owner.into(), lease_ms: 10_000, steps: 8, per_api: 8 }
+    Ask { owner: owner.into(), lease_ms: 10_000, steps: 8, per_api: 8, known: toy::registry().known() }
 }
 
 /// What was claimed by recording an outcome.
@@ -307,20 +321,86 @@ async fn a_slow_step_keeps_its_lease(place: Place) {
     }
 }
 
-async fn an_unknown_version_parks_with_its_cause(place: Place) {
+/// Of another build.
+static LINE_2: FlowSpec<World> = FlowSpec {
+    kind: "line",
+    version: 2,
+    steps: &[
+        toy::step("a", &[], toy::make::<0>, toy::unmake::<0>),
+        toy::step("e", &["a"], toy::make::<4>, toy::unmake::<4>),
+    ],
+    supersedes_parked: false,
+};
+
+/// Two builds side by side, as in a rolling deployment: each carries out what it knows.
+async fn what_a_node_does_not_know_is_left_for_one_that_does(place: Place) {
+    let store = place.store().await;
+    let other = place.store().await;
+    let world = World::new(place.folder.path(), Duration::ZERO);
+    // More strange ones than a look takes, and due before the one that is known.
+    let strange: Vec<String> = (0..70).map(|n| format!("new-{n}")).collect();
+    let mut tx = store.begin().await.unwrap();
+    for name in &strange {
+        tx.enqueue_flow(LINE_2.begin(name.parse().unwrap(), name, &json!(null), Time(1)).unwrap()).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    enqueue(&store, &[("old", "old", "line")]).await;
+    let old = Working::start(&store, &world, "old", config());
+    until(&store, "old", FlowState::Done).await;
+    // It has nothing to do, and says so: what is strange is not even looked at.
+    assert!(store.claim(&ask("old")).await.unwrap().is_empty());
+    for name in &strange {
+        let timeline = store.timeline(&name.parse().unwrap()).await.unwrap().unwrap();
+        assert_eq!((timeline.flow.state, timeline.flow.cause), (FlowState::Running, None));
+        assert!(timeline.steps.iter().all(|step| step.state == StepState::Pending && step.attempts == 0));
+    }
+    let known = toy::registry().known();
+    let waiting = store.strange_flows(&known, 0, 9).await.unwrap();
+    assert_eq!(waiting.len(), 9);
+    assert!(waiting.iter().all(|flow| (flow.kind.as_str(), flow.version) == ("line", 2)));
+    assert_eq!(store.strange_flows(&known, 3_600_000, 9).await.unwrap(), [], "not for an hour yet");
+
+    let new = Arc::new(Registry::new(vec![&LINE_2]).unwrap());
+    let new = Working::knowing(new, &other, &world, "new", config());
+    enqueue(&store, &[("old-2", "old", "line")]).await;
+    until(&store, "old-2", FlowState::Done).await;
+    for name in &strange {
+        until(&store, name, FlowState::Done).await;
+    }
+    assert_eq!(store.strange_flows(&known, 0, 9).await.unwrap(), []);
+    old.stop().await;
+    new.stop().await;
+    let made = world.made();
+    let steps = |step: &str| made.iter().filter(|file| file.split_once('.').is_some_and(|(_, s)| s == step)).count();
+    assert_eq!((steps("e"), steps("b")), (70, 2), "the new build's and the old one's: {made:?}");
+    assert_eq!(world.violations(), Vec::<String>::new());
+}
+
+/// What a node held that died is not taken over by one that does not know it, however long it takes.
+async fn a_flow_goes_on_with_who_knows_it(place: Place) {
     let store = place.store().await;
     let world = World::new(place.folder.path(), Duration::ZERO);
-    let mut future = sight::flow("f1", "acme", "line");
-    future.flow.version = 7;
     let mut tx = store.begin().await.unwrap();
-    tx.enqueue_flow(future).await.unwrap();
+    let flow = LINE_2.begin("f1".parse().unwrap(), "acme", &json!(null), Time(1)).unwrap();
+    tx.enqueue_flow(flow).await.unwrap();
     tx.commit().await.unwrap();
-    let working = Working::start(&store, &world, "w", config());
-    until(&store, "f1", FlowState::Parked).await;
-    let parked = store.timeline(&"f1".parse().unwrap()).await.unwrap().unwrap().flow;
-    assert_eq!(parked.cause.as_deref(), Some("a: this build has no step a of line v7"));
-    working.stop().await;
-    assert_eq!(world.made(), Vec::<String>::new());
+    let new = Arc::new(Registry::new(vec![&LINE_2]).unwrap());
+    let brief = Ask { lease_ms: 1, known: new.known(), ..ask("dead") };
+    let claim = store.claim(&brief).await.unwrap().remove(0);
+    let claim = follows(store.end(&claim.key, Outcome::Done(json!("made a")), &brief).await.unwrap()).remove(0);
+    assert_eq!(claim.key.step, "e");
+    let old = Working::start(&store, &world, "old", config());
+    enqueue(&store, &[("f2", "bolt", "line"), ("f3", "bolt", "line")]).await;
+    until(&store, "f3", FlowState::Done).await;
+    let left = store.timeline(&"f1".parse().unwrap()).await.unwrap().unwrap();
+    assert_eq!(
+        (left.flow.state, left.steps[1].attempts, left.steps[1].fence),
+        (FlowState::Running, 0, claim.key.fence)
+    );
+    let new = Working::knowing(new, &store, &world, "new", config());
+    until(&store, "f1", FlowState::Done).await;
+    old.stop().await;
+    new.stop().await;
 }
 
 async fn flows_are_listed(place: Place) {

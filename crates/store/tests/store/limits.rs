@@ -46,7 +46,7 @@ async fn a_busy_api_holds_up_no_other(place: Place) {
     other.steps[0].api = "free".into();
     tx.enqueue_flow(other).await.unwrap();
     tx.commit().await.unwrap();
-    let ask = Ask { owner: "w".into(), lease_ms: 60_000, steps: 3, per_api: 2 };
+    let ask = Ask { owner: "w".into(), lease_ms: 60_000, steps: 3, per_api: 2, known: crate::toy::registry().known() };
     let mut seen = Vec::new();
     for _ in 0..5 {
         seen.extend(store.claim(&ask).await.unwrap().into_iter().map(|claim| claim.flow.id.to_string()));
@@ -63,7 +63,7 @@ async fn who_waits_longest_comes_first(place: Place) {
         tx.commit().await.unwrap();
         tokio::time::sleep(Duration::from_millis(3)).await;
     }
-    let ask = Ask { owner: "w".into(), lease_ms: 60_000, steps: 2, per_api: 9 };
+    let ask = Ask { owner: "w".into(), lease_ms: 60_000, steps: 2, per_api: 9, known: crate::toy::registry().known() };
     let first: Vec<_> = store.claim(&ask).await.unwrap().into_iter().map(|claim| claim.flow.id.to_string()).collect();
     assert_eq!(first, ["f9", "f8"]);
 }

@@ -21,7 +21,7 @@ pub(crate) struct World {
     pub(crate) busiest: AtomicUsize,
 }
 
-type Ctx = StepCtx<World>;
+pub(crate) type Ctx = StepCtx<World>;
 
 impl World {
     pub(crate) fn new(folder: &Path, pause: Duration) -> Arc<Self> {
@@ -73,7 +73,7 @@ impl Drop for Execution<'_> {
 
 const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "f", "z"];
 
-fn make<const STEP: usize>(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
+pub(crate) fn make<const STEP: usize>(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
     Box::pin(async move {
         let step = NAMES[STEP];
         let _execution = Execution::begin(&ctx.world, &ctx.flow_id, step);
@@ -83,7 +83,7 @@ fn make<const STEP: usize>(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
     })
 }
 
-fn unmake<const STEP: usize>(ctx: &Ctx) -> BoxFuture<'_, UndoResult> {
+pub(crate) fn unmake<const STEP: usize>(ctx: &Ctx) -> BoxFuture<'_, UndoResult> {
     Box::pin(async move {
         let step = NAMES[STEP];
         let _execution = Execution::begin(&ctx.world, &ctx.flow_id, step);
@@ -156,10 +156,10 @@ fn dawdle(ctx: &Ctx) -> BoxFuture<'_, StepResult> {
     })
 }
 
-type Run = fn(&Ctx) -> BoxFuture<'_, StepResult>;
-type Undo = fn(&Ctx) -> BoxFuture<'_, UndoResult>;
+pub(crate) type Run = fn(&Ctx) -> BoxFuture<'_, StepResult>;
+pub(crate) type Undo = fn(&Ctx) -> BoxFuture<'_, UndoResult>;
 
-const fn step(name: &'static str, needs: &'static [&'static str], run: Run, undo: Undo) -> StepSpec<World> {
+pub(crate) const fn step(name: &'static str, needs: &'static [&'static str], run: Run, undo: Undo) -> StepSpec<World> {
     StepSpec { name, title: name, needs, commit: false, api: "toy", max_attempts: 5, turn_back: true, run, undo }
 }
 

@@ -22,6 +22,7 @@ impl Words {
             subject: if self.extra().is_empty() { id().to_string() } else { self.text() },
             state: state.into(),
             undoing: state == "parked",
+            waits_for: (kind == "suspend").then(|| format!("suspend v2 {}", self.extra())),
             step: Some(format!("Start your site {}", self.extra())),
             cause: (state == "parked")
                 .then(|| format!("The agent on i-0f3a9c27d1 did not answer: connection refused {}", self.extra())),
