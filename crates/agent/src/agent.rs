@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use crate::disk;
+use crate::engine::Engines;
 use crate::identity::Identity;
 use crate::stack::Stack;
 
@@ -31,6 +32,9 @@ pub(crate) struct Agent {
     pub changed: Notify,
     pub stop: CancellationToken,
     pub http: reqwest::Client,
+    pub engines: Engines,
+    /// A stack in containers may not be as it shall be.
+    pub unsettled: Notify,
 }
 
 #[derive(Default)]
@@ -41,8 +45,12 @@ struct Stacks {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpecError {
-    #[error("this agent knows no recipe of that name")]
+    #[error("this agent knows no recipe of that name, and was not told what to run for it")]
     UnknownRecipe,
+    #[error("this stack was made from the recipe {0:?}, and its data belongs to that")]
+    OtherRecipe(String),
+    #[error("a file of the recipe has no plain name")]
+    BadFiles,
     #[error("a host name is not valid, or there are too many")]
     BadHosts,
     #[error("a text of the spec is too long")]
@@ -64,6 +72,8 @@ impl Agent {
         let identity = if file.public.is_some() { Some(Identity::open(dir)?) } else { None };
         let agent = Self {
             identity,
+            engines: Engines::new(options.engine, file.instance_id.to_string()),
+            unsettled: Notify::new(),
             dir: dir.to_owned(),
             version: options.version,
             clock: options.clock,
@@ -131,6 +141,9 @@ impl Agent {
             return Err(SpecError::HostTaken(host));
         }
         let stack = if let Some(stack) = self.stack(&spec.client_id) {
+            if stack.spec().recipe != spec.recipe {
+                return Err(SpecError::OtherRecipe(stack.spec().recipe.clone()));
+            }
             stack.set_spec(spec)?;
             stack
         } else {
@@ -138,10 +151,11 @@ impl Agent {
         };
         self.insert(&stack);
         self.changed.notify_one();
+        self.unsettled.notify_one();
         Ok(stack)
     }
 
-    /// Removes a stack and its data, for a caller that holds [`Agent::lock`]. Blocks. Nothing happens when
+    /// Removes a stack and its data, for a caller that holds [`Agent::lock`] and has ended what runs. Blocks. Nothing happens when
     /// there is none.
     pub(crate) fn remove_stack(&self, client: &ClientId) -> io::Result<()> {
         let Some(stack) = self.stack(client) else { return Ok(()) };
@@ -200,8 +214,13 @@ fn is_reserved(host: &str) -> bool {
 }
 
 fn check(spec: &StackSpec) -> Result<(), SpecError> {
-    if spec.recipe != "site" {
+    if (spec.recipe == "site") == spec.compose.is_some() {
         return Err(SpecError::UnknownRecipe);
+    }
+    let is_plain =
+        |name: &String| !name.starts_with('.') && !name.contains(['/', '\0']) && (1..=100).contains(&name.len());
+    if !spec.compose.iter().flat_map(|compose| compose.files.keys()).all(is_plain) {
+        return Err(SpecError::BadFiles);
     }
     let is_host = |host: &String| names::host(host).as_ref() == Some(host) && !is_reserved(host);
     if spec.hosts.len() > 50 || !spec.hosts.iter().all(is_host) {

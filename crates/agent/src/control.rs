@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
@@ -16,6 +17,7 @@ use stackpro_protocol::agent::{
 use tokio::net::TcpListener;
 
 use crate::agent::{Agent, SpecError};
+use crate::engine::{EngineError, keeper};
 use crate::front::{self, Arrival};
 use crate::moves::{destination, source, transfer};
 use crate::stack::Stack;
@@ -23,6 +25,8 @@ use crate::{blocking, secret};
 
 /// Bytes of a body.
 const BODY: usize = 256 * 1024;
+/// How long a stack may take to become what it shall be before the answer says that it is not yet.
+const SETTLE: Duration = Duration::from_secs(6);
 
 type Answer<T> = Result<T, ControlError>;
 
@@ -41,6 +45,8 @@ pub(crate) enum ControlError {
     Spec(#[from] SpecError),
     #[error("the disk refused: {0}")]
     Disk(#[from] io::Error),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
 }
 
 impl IntoResponse for ControlError {
@@ -48,6 +54,7 @@ impl IntoResponse for ControlError {
         let status = match &self {
             Self::NoStack | Self::NoMove => StatusCode::NOT_FOUND,
             Self::Conflict(_) | Self::Spec(SpecError::HostTaken(_)) => StatusCode::CONFLICT,
+            Self::Engine(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Disk(_) | Self::Spec(SpecError::Disk(_)) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::WrongClient | Self::Spec(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
@@ -122,11 +129,14 @@ async fn put_stack(
         return Err(ControlError::WrongClient);
     }
     let lock = agent.lock(&client).await;
+    let of = Arc::clone(&agent);
     let made = blocking(move || {
         let _lock = lock;
-        agent.put_stack(spec).map(|stack| stack.status())
+        of.put_stack(spec)
     });
-    Ok(Json(made.await??))
+    let stack = made.await??;
+    keeper::settle(&agent, &stack, SETTLE).await;
+    Ok(Json(blocking(move || stack.status()).await?))
 }
 
 async fn get_stack(State(agent): State<Arc<Agent>>, Path(client): Path<ClientId>) -> Answer<Json<StackStatus>> {
@@ -136,6 +146,7 @@ async fn get_stack(State(agent): State<Arc<Agent>>, Path(client): Path<ClientId>
 
 async fn delete_stack(State(agent): State<Arc<Agent>>, Path(client): Path<ClientId>) -> Answer<StatusCode> {
     let lock = agent.lock(&client).await;
+    keeper::end(&agent, &client).await?;
     let removed = blocking(move || {
         let _lock = lock;
         agent.remove_stack(&client)

@@ -21,10 +21,10 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::agent::Agent;
-use crate::gate::Writing;
+use crate::gate::Passage;
 use crate::site::{self, Visit, pages};
 use crate::stack::{Pass, Stack};
-use crate::{proxy, secret};
+use crate::{engine, proxy, secret};
 
 /// By which way a request came to the door. It is an extension of the request.
 #[derive(Clone)]
@@ -68,7 +68,7 @@ async fn handle(
     let pass = request.headers().get(proxy::PASS).and_then(|pass| pass.to_str().ok());
     let forwarded = matches!(arrival, Arrival::Local) && peer.ip().is_loopback()
         || pass.is_some_and(|pass| stack.incoming.is_source(pass));
-    let passed = stack.pass(site::is_write(&request), pass).await;
+    let passed = stack.pass(is_write(&stack, &request), pass).await;
     arrival.tell_scheme(request.headers_mut(), forwarded);
     if matches!(passed, Pass::Absent) {
         return pages::nobody_home();
@@ -76,14 +76,17 @@ async fn handle(
     stack.meter.request();
     let expects = request.headers().contains_key("expect");
     let request = request.map(|body| Arriving::body(metered(body, &stack, None), !expects));
-    let mut writing = None;
+    let mut passage = None;
     let response = match passed {
         Pass::Serve(guard) => {
-            writing = guard;
+            passage = guard;
             let address = if forwarded { forwarded_for(request.headers()) } else { None }.unwrap_or(peer.ip());
             let secure = request.headers().get(SCHEME).is_some_and(|scheme| scheme == "https");
             let visit = Visit { address, secure, now: agent.clock.now() };
-            site::handle(&stack, &visit, request).await
+            match &stack.project {
+                None => site::handle(&stack, &visit, request).await,
+                Some(project) => engine::front::handle(&agent, &stack, project, &visit, request).await,
+            }
         }
         Pass::Forward(to) => {
             let answer = proxy::forward(request, &to.target, Some(&to.committed.secret), peer.ip()).await;
@@ -96,11 +99,16 @@ async fn handle(
         Pass::Absent => pages::nobody_home(),
     };
     // The guard goes with the body: WebDAV may still be deleting while its answer streams.
-    let mut response = response.map(|body| metered(body, &stack, writing));
+    let mut response = response.map(|body| metered(body, &stack, passage));
     if let Ok(client) = HeaderValue::from_str(stack.client().as_str()) {
         response.headers_mut().insert(STACK_HEADER, client);
     }
     response
+}
+
+/// Whether a request may change the stack, and so waits while writes are held.
+fn is_write(stack: &Stack, request: &Request) -> bool {
+    if stack.project.is_none() { site::is_write(request) } else { !is_read(request.method()) }
 }
 
 /// The one host that a request names; `None` for none, several or nonsense.
@@ -140,14 +148,14 @@ fn forwarded_for(headers: &HeaderMap) -> Option<IpAddr> {
     last.trim().parse().ok()
 }
 
-/// A body whose bytes are counted for its stack; `writing` lives as long as it does.
-fn metered(body: Body, stack: &Arc<Stack>, writing: Option<Writing>) -> Body {
+/// A body whose bytes are counted for its stack; `passage` lives as long as it does.
+fn metered(body: Body, stack: &Arc<Stack>, passage: Option<Passage>) -> Body {
     if body.is_end_stream() {
         return body;
     }
     let stack = Arc::clone(stack);
     Body::new(body.map_frame(move |frame| {
-        let _ = &writing;
+        let _ = &passage;
         frame.map_data(|bytes: Bytes| {
             stack.meter.traffic(bytes.remaining() as u64);
             bytes

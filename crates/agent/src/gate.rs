@@ -1,8 +1,10 @@
 //! The gate that every write of a stack passes, and at which writes wait while a move cuts over.
 //!
-//! Reads never wait. A hold ends by a commit, by a release, or by its deadline, whichever is first; a
+//! Reads of a built-in stack never wait. Those of a stack in containers pass too, and wait only while it is at
+//! rest, which is less than the hold. A hold ends by a commit, by a release, or by its deadline, whichever is first; a
 //! commit after the deadline is refused, so that a source that serves again never also forwards.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +13,10 @@ use tokio::time::{Instant, timeout_at};
 
 /// The longest that a hold waits for the writes that run already, before it lets go of those that wait.
 const DRAIN: Duration = Duration::from_millis(700);
+/// The same for a stack in containers, whose programs answer as fast as they do.
+const SLOW_DRAIN: Duration = Duration::from_secs(3);
+/// A read that takes longer is a download or a stream: a stack's rest does not wait for it, and ends it.
+const LONG_READ: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 pub(crate) struct Gate {
@@ -22,6 +28,11 @@ pub(crate) struct Gate {
 struct State {
     position: Position,
     writing: usize,
+    /// Whether a hold holds reads too.
+    at_rest: bool,
+    /// When each read that runs began.
+    reading: BTreeMap<u64, Instant>,
+    reads: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,8 +54,12 @@ pub(crate) struct Hold {
     pub until: Instant,
 }
 
-/// A write that is under way.
-pub(crate) struct Writing(Arc<Gate>);
+/// A write, or a read of a stack in containers, that is under way.
+pub(crate) struct Passage {
+    gate: Arc<Gate>,
+    /// None for a write.
+    read: Option<u64>,
+}
 
 /// A commit whose decision is not made yet. Dropped, the stack serves on.
 pub(crate) struct Decision<'a> {
@@ -54,21 +69,28 @@ pub(crate) struct Decision<'a> {
 
 impl Gate {
     /// Waits while writes are held. `None` when the stack has moved.
-    pub(crate) async fn enter(self: &Arc<Self>) -> Option<Writing> {
+    pub(crate) async fn enter(self: &Arc<Self>) -> Option<Passage> {
+        self.pass(false).await
+    }
+
+    /// Waits while reads are held too. `None` when the stack has moved.
+    pub(crate) async fn enter_to_read(self: &Arc<Self>) -> Option<Passage> {
+        self.pass(true).await
+    }
+
+    async fn pass(self: &Arc<Self>, read: bool) -> Option<Passage> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let wait_until = {
                 let mut state = self.state();
+                let held = !read || state.at_rest;
                 match state.position {
-                    Position::Open => {
-                        state.writing += 1;
-                        return Some(Writing(Arc::clone(self)));
-                    }
                     Position::Moved => return None,
-                    Position::Held(hold) => Some(hold.until),
-                    Position::Committing => None,
+                    Position::Held(hold) if held => Some(hold.until),
+                    Position::Committing if held => None,
+                    _ => return Some(Passage { gate: Arc::clone(self), read: state.begin(read) }),
                 }
             };
             match wait_until {
@@ -81,27 +103,64 @@ impl Gate {
     /// Lets no new write in, and waits for those that run. `None` when one of them takes too long, or when
     /// the stack is not free to be held: it serves on then.
     pub(crate) async fn hold(&self, longest: Duration) -> Option<Hold> {
+        let hold = self.begin_hold(longest)?;
+        let undo = Undo(self, hold);
+        self.drained(hold.until.min(hold.since + DRAIN), |state| state.writing == 0).await?;
+        std::mem::forget(undo);
+        Some(hold)
+    }
+
+    /// As [`Gate::hold`], then lets no read in either, and waits for those that run and are not long.
+    pub(crate) async fn hold_all(&self, longest: Duration) -> Option<Hold> {
+        let hold = self.begin_hold(longest)?;
+        let undo = Undo(self, hold);
+        let until = hold.until.min(hold.since + SLOW_DRAIN);
+        self.drained(until, |state| state.writing == 0).await?;
+        self.state().at_rest = true;
+        let short = |began: &Instant| began.elapsed() < LONG_READ;
+        self.drained(until, |state| !state.reading.values().any(short)).await?;
+        std::mem::forget(undo);
+        Some(hold)
+    }
+
+    fn begin_hold(&self, longest: Duration) -> Option<Hold> {
         let since = Instant::now();
         let hold = Hold { id: rand::random(), since, until: since + longest };
-        {
-            let mut state = self.state();
-            if state.position != Position::Open {
-                return None;
-            }
-            state.position = Position::Held(hold);
+        let mut state = self.state();
+        if state.position != Position::Open {
+            return None;
         }
-        let undo = Undo(self, hold);
-        let bound = hold.until.min(since + DRAIN);
+        state.position = Position::Held(hold);
+        Some(hold)
+    }
+
+    /// Waits until what runs has ended so far. `None` when it has not by then.
+    async fn drained(&self, until: Instant, is_drained: impl Fn(&State) -> bool) -> Option<()> {
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            if self.state().writing == 0 {
-                std::mem::forget(undo);
-                return Some(hold);
+            if is_drained(&self.state()) {
+                return Some(());
             }
-            if timeout_at(bound, changed).await.is_err() {
-                return None;
+            timeout_at(until, changed).await.ok()?;
+        }
+    }
+
+    /// Waits until a hold is over, whichever way. `true` when the stack has moved.
+    pub(crate) async fn ended(&self, id: u64) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            let until = match self.state().position {
+                Position::Held(hold) if hold.id == id => Some(hold.until),
+                Position::Committing => None,
+                position => return position == Position::Moved,
+            };
+            match until {
+                Some(until) => drop(timeout_at(until, changed).await),
+                None => changed.await,
             }
         }
     }
@@ -126,6 +185,10 @@ impl Gate {
         self.turn(|_| true, Position::Moved);
     }
 
+    pub(crate) fn is_held(&self) -> bool {
+        matches!(self.state().position, Position::Held(_) | Position::Committing)
+    }
+
     pub(crate) fn is_moved(&self) -> bool {
         self.state().position == Position::Moved
     }
@@ -134,6 +197,7 @@ impl Gate {
         let mut state = self.state();
         if from(state.position) {
             state.position = to;
+            state.at_rest &= to != Position::Open;
             drop(state);
             self.changed.notify_waiters();
         }
@@ -144,9 +208,23 @@ impl Gate {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(state.position, Position::Held(hold) if hold.until <= Instant::now()) {
             state.position = Position::Open;
+            state.at_rest = false;
             self.changed.notify_waiters();
         }
         state
+    }
+}
+
+impl State {
+    /// Counts a passage. The number of a read.
+    fn begin(&mut self, read: bool) -> Option<u64> {
+        if read {
+            self.reads += 1;
+            self.reading.insert(self.reads, Instant::now());
+            return Some(self.reads);
+        }
+        self.writing += 1;
+        None
     }
 }
 
@@ -171,10 +249,15 @@ impl Drop for Undo<'_> {
     }
 }
 
-impl Drop for Writing {
+impl Drop for Passage {
     fn drop(&mut self) {
-        self.0.state().writing -= 1;
-        self.0.changed.notify_waiters();
+        let mut state = self.gate.state();
+        match &self.read {
+            Some(read) => drop(state.reading.remove(read)),
+            None => state.writing -= 1,
+        }
+        drop(state);
+        self.gate.changed.notify_waiters();
     }
 }
 
@@ -214,6 +297,34 @@ mod tests {
         drop(writing);
         assert!(gate.hold(LONG).await.is_some());
         assert!(gate.hold(LONG).await.is_none(), "one hold at a time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_waits_for_reads_and_not_for_long_ones() {
+        let gate = Arc::new(Gate::default());
+        let read = gate.enter_to_read().await.unwrap();
+        let hold = gate.hold(LONG).await.unwrap();
+        drop(gate.enter_to_read().await.unwrap());
+        gate.release(hold.id);
+        let began = Instant::now();
+        assert!(gate.hold_all(LONG).await.is_none());
+        assert_eq!(began.elapsed(), SLOW_DRAIN);
+        drop(gate.enter_to_read().await.unwrap());
+        tokio::time::advance(LONG_READ).await;
+        let hold = gate.hold_all(LONG).await.unwrap();
+        let ended = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.ended(hold.id).await }
+        });
+        let began = Instant::now();
+        assert!(gate.enter_to_read().await.is_some());
+        assert_eq!(began.elapsed(), LONG, "a read waits for the end of the rest");
+        assert!(!ended.await.unwrap());
+        drop(read);
+        let hold = gate.hold_all(LONG).await.unwrap();
+        gate.decide(hold.id).unwrap().moved();
+        assert!(gate.ended(hold.id).await);
+        assert!(gate.enter_to_read().await.is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,17 +1,18 @@
-//! The agent: runs stacks on an instance. Front door, the built-in `site` recipe, usage, limits, and copies
-//! between instances.
+//! The agent: runs stacks on an instance. Front door, the built-in `site` recipe, recipes in containers, usage,
+//! limits, and copies between instances.
 //!
 //! It does what the control plane tells it through the control door (the contract is in
 //! [`stackpro_protocol::agent`]), keeps everything it needs on its own disk, and serves on without the
 //! control plane, also after kill -9 at any moment. It never decides about a client's life: which stacks
 //! there are, and whether one moves, is said to it. It trusts neither visitors nor what clients upload.
 //!
-//! Start reading at [`run`]; then `front` (how a request finds its stack), `site` (what answers it),
-//! `tree` (a stack's data and its changes), `moves` (how a stack goes to another instance).
+//! Start reading at [`run`]; then `front` (how a request finds its stack), `site` and `engine` (what answers
+//! it), `tree` and `volumes` (a stack's data and its changes), `moves` (how a stack goes to another instance).
 
 mod agent;
 mod control;
 mod disk;
+mod engine;
 mod enrol;
 mod front;
 mod gate;
@@ -27,6 +28,7 @@ mod sessions;
 mod site;
 mod stack;
 mod tree;
+mod volumes;
 
 use std::fs::File;
 use std::io;
@@ -42,6 +44,7 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 
 use crate::agent::Agent;
+pub use crate::engine::EngineOptions;
 
 /// How long an address that is in use is tried again: a killed predecessor's sockets go away by themselves.
 const BIND_PATIENCE: Duration = Duration::from_secs(10);
@@ -54,12 +57,15 @@ pub struct Options {
     pub version: String,
     /// The world's time: portal sessions and links end by it. Not the business's, which may be moved.
     pub clock: Arc<dyn Clock>,
+    /// Where the engine for stacks in containers is.
+    pub engine: EngineOptions,
 }
 
 impl Default for Options {
     /// This crate's version and the machine's clock.
     fn default() -> Self {
-        Self { version: env!("CARGO_PKG_VERSION").into(), clock: Arc::new(MachineClock) }
+        let version = env!("CARGO_PKG_VERSION").into();
+        Self { version, clock: Arc::new(MachineClock), engine: EngineOptions::default() }
     }
 }
 
@@ -104,6 +110,7 @@ pub async fn run(dir: &Path, options: Options) -> Result<(), AgentError> {
     tracing::info!(instance = %agent.file.instance_id, front = %agent.file.front, "agent runs");
     moves::destination::resume_all(&agent);
     let reporting = tokio::spawn(enrol::run(Arc::clone(&agent)));
+    let keeping = tokio::spawn(engine::keeper::run(Arc::clone(&agent)));
     let stopped = async {
         agent.stop.cancelled().await;
         sleep(STOP_PATIENCE).await;
@@ -113,6 +120,7 @@ pub async fn run(dir: &Path, options: Options) -> Result<(), AgentError> {
         () = stopped => {}
     }
     reporting.abort();
+    keeping.abort();
     let _ = std::fs::remove_file(dir.join("agent.pid"));
     Ok(())
 }

@@ -79,6 +79,15 @@ pub async fn forward(
     pass: Option<&str>,
     peer: IpAddr,
 ) -> Result<Response, ForwardError> {
+    send(to, prepared(request, pass, peer)?, PATIENCE).await
+}
+
+/// The same on a connection to the stack itself.
+pub(crate) async fn forward_on(stream: TcpStream, request: Request, peer: IpAddr) -> Result<Response, ForwardError> {
+    converse(stream, prepared(request, None, peer)?).await
+}
+
+fn prepared(request: Request, pass: Option<&str>, peer: IpAddr) -> Result<Request, ForwardError> {
     let (mut parts, body) = request.into_parts();
     remove_hop_by_hop(&mut parts.headers);
     let before = parts.headers.get("x-forwarded-for").and_then(|value| value.to_str().ok());
@@ -89,10 +98,10 @@ pub async fn forward(
     }
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
     parts.uri = path.parse().map_err(axum::http::Error::from)?;
-    send(to, Request::from_parts(parts, body), PATIENCE).await
+    Ok(Request::from_parts(parts, body))
 }
 
-async fn send(to: &Target, request: Request, patience: Duration) -> Result<Response, ForwardError> {
+pub(crate) async fn send(to: &Target, request: Request, patience: Duration) -> Result<Response, ForwardError> {
     let stream = connect(to.address, patience).await?;
     match &to.tls {
         None => converse(stream, request).await,

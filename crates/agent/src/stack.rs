@@ -9,18 +9,22 @@ use stackpro_domain::ClientId;
 use stackpro_protocol::agent::{StackSpec, StackState, StackStatus, StackUsage, Wanted};
 
 use crate::disk;
-use crate::gate::{Gate, Writing};
+use crate::engine::project::Project;
+use crate::gate::{Gate, Passage};
 use crate::limiter::Limiter;
 use crate::meter::Meter;
 use crate::moves::destination::Incoming;
 use crate::moves::source::{Forwarding, Outgoing};
 use crate::sessions::Sessions;
-use crate::tree::Tree;
+use crate::tree::{Cursor, Sums, Tree};
 
 pub(crate) struct Stack {
     pub folder: PathBuf,
     spec: RwLock<Arc<StackSpec>>,
+    /// The built-in recipe's data; empty where a recipe has volumes.
     pub tree: Arc<Tree>,
+    /// None for a recipe that is built in.
+    pub project: Option<Arc<Project>>,
     pub gate: Arc<Gate>,
     pub sessions: Sessions,
     pub meter: Meter,
@@ -33,8 +37,8 @@ pub(crate) struct Stack {
 
 /// What the front door does with a request.
 pub(crate) enum Pass {
-    /// Serve it; a write holds the guard until its answer is sent.
-    Serve(Option<Writing>),
+    /// Serve it; what a hold waits for keeps the guard until its answer is sent.
+    Serve(Option<Passage>),
     Forward(Arc<Forwarding>),
     Suspended,
     Absent,
@@ -59,7 +63,9 @@ impl Stack {
     }
 
     fn open_with(folder: PathBuf, spec: StackSpec) -> io::Result<Arc<Self>> {
+        let project = spec.compose.as_ref().map(|_| Project::open(&folder, &spec.client_id)).transpose()?;
         let stack = Self {
+            project: project.map(Arc::new),
             tree: Tree::open(&folder, spec.limits)?,
             gate: Arc::default(),
             sessions: Sessions::open(folder.join("sessions.json"))?,
@@ -106,10 +112,14 @@ impl Stack {
     }
 
     pub(crate) fn status(&self) -> StackStatus {
-        let (storage_bytes, files, _) = self.tree.usage();
+        let (storage_bytes, files) = match &self.project {
+            Some(project) => project.volumes.usage(),
+            None => (self.tree.usage().0, self.tree.usage().1),
+        };
         let counts = self.meter.read();
         let usage = StackUsage { storage_bytes, files, requests: counts.requests, traffic_bytes: counts.traffic_bytes };
-        StackStatus { client_id: self.client(), state: self.state(), usage }
+        let problem = self.project.as_ref().and_then(|project| project.seen().problem);
+        StackStatus { client_id: self.client(), state: self.state(), usage, problem }
     }
 
     /// Decides about a request. A write waits here while a move holds writes. `pass` is the secret that the
@@ -121,12 +131,22 @@ impl Stack {
             StackState::Receiving if !pass.is_some_and(|secret| self.incoming.lets_in(secret)) => return Pass::Absent,
             StackState::Receiving | StackState::Serving => {}
         }
-        if !write {
-            return Pass::Serve(None);
-        }
-        match self.gate.enter().await {
-            Some(writing) => Pass::Serve(Some(writing)),
+        let passage = match (&self.project, write) {
+            (None, false) => return Pass::Serve(None),
+            (Some(_), false) => self.gate.enter_to_read().await,
+            (_, true) => self.gate.enter().await,
+        };
+        match passage {
+            Some(passage) => Pass::Serve(Some(passage)),
             None => self.forward(),
+        }
+    }
+
+    /// Where the data is now, with its sums; `None` while hashes are missing. Of volumes: as of the last look.
+    pub(crate) fn now(&self) -> Option<(Cursor, Sums)> {
+        match &self.project {
+            Some(project) => Some(project.volumes.now()),
+            None => self.tree.now(),
         }
     }
 

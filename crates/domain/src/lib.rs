@@ -13,6 +13,7 @@ pub mod names;
 pub mod placement;
 pub mod plan;
 pub mod prices;
+pub mod recipe;
 pub mod time;
 
 pub use ids::{ClientId, Fingerprint, FlowId, InstanceId, MemberId, ResourceId};

@@ -29,6 +29,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use stackpro_domain::limits::Limits;
 use stackpro_domain::manifest::Certificate;
+use stackpro_domain::recipe::Compose;
 use stackpro_domain::{ClientId, Fingerprint, InstanceId, Time};
 
 /// Every answer of a stack bears the id of its client in this header.
@@ -91,8 +92,11 @@ pub struct StackSpec {
     pub client_id: ClientId,
     /// As it is shown on the client's pages. Hostile text.
     pub company: String,
-    /// `site` is built in.
+    /// `site` is built in; every other one comes with what an engine needs to run it.
     pub recipe: String,
+    /// None for a recipe that is built in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compose: Option<Compose>,
     /// Host names that lead to this stack, lower case, without a port.
     pub hosts: Vec<String>,
     pub limits: Limits,
@@ -125,6 +129,9 @@ pub struct StackStatus {
     pub client_id: ClientId,
     pub state: StackState,
     pub usage: StackUsage,
+    /// What keeps it from answering, also while it is being tried again. Text of an engine: hostile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

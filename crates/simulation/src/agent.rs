@@ -91,7 +91,7 @@ fn status(client: &ClientId, stack: &Stack) -> StackStatus {
         _ => StackState::Receiving,
     };
     let usage = StackUsage { storage_bytes: stack.bytes, files: 20, requests: 0, traffic_bytes: 0 };
-    StackStatus { client_id: client.clone(), state, usage }
+    StackStatus { client_id: client.clone(), state, usage, problem: None }
 }
 
 async fn delete_stack(State(door): State<Door>, Path(client): Path<ClientId>) -> StatusCode {

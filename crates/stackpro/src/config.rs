@@ -31,6 +31,9 @@ pub(crate) struct Config {
     pub secret_key: Option<SecretString>,
     pub plans: Option<PathBuf>,
     pub prices: Option<PathBuf>,
+    /// The socket of Docker or Podman for stacks in containers, and the Compose program.
+    pub engine: Option<PathBuf>,
+    pub compose: Option<PathBuf>,
     pub name: String,
     pub mail_from: Option<String>,
     pub support_email: Option<String>,

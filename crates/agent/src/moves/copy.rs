@@ -21,6 +21,7 @@ use tokio_util::io::StreamReader;
 
 use super::transfer::{FileHead, Page};
 use crate::agent::Agent;
+use crate::engine::EngineError;
 use crate::path::DataPath;
 use crate::tree::{Cursor, Tree, TreeError};
 use crate::{blocking, disk};
@@ -54,6 +55,8 @@ pub(super) enum MoveError {
     TooSlow,
     #[error("the new place does not answer its probe")]
     Probe,
+    #[error("{0}")]
+    Engine(#[from] EngineError),
     #[error("{0}")]
     Disk(#[from] io::Error),
     #[error("{0}")]
@@ -107,7 +110,12 @@ impl Source {
         serde_json::from_slice(answer).map_err(|error| MoveError::Answer(error.to_string()))
     }
 
-    async fn send(&self, what: &str, body: Option<&impl Serialize>, longest: Duration) -> Result<reqwest::Response> {
+    pub(super) async fn send(
+        &self,
+        what: &str,
+        body: Option<&impl Serialize>,
+        longest: Duration,
+    ) -> Result<reqwest::Response> {
         let url = format!("{}/{what}", self.base);
         let request = match body {
             Some(body) => self.http.post(url).json(body),

@@ -15,8 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::copy::{Copy, MoveError, Result, Round, Source};
 use super::transfer::{CommitRequest, Held, HoldRequest, JobState, Release};
+use super::volumes::VolumeCopy;
 use crate::agent::Agent;
 use crate::stack::Stack;
+use crate::tree::Cursor;
 use crate::{disk, proxy, secret};
 
 /// A round is small enough to be repeated inside a hold.
@@ -203,11 +205,15 @@ fn resume(agent: &Arc<Agent>, stack: &Arc<Stack>) {
     };
     let task = CancellationToken::new();
     job.running = Some(task.clone());
-    let copy = Copy::new(source.clone(), Arc::clone(&stack.tree));
+    let copy = match &stack.project {
+        None => Copier::Tree(Copy::new(source.clone(), Arc::clone(&stack.tree))),
+        Some(project) => Copier::Volumes(VolumeCopy::new(source.clone(), Arc::clone(&project.volumes))),
+    };
     let wake = Arc::clone(&job.wake);
     let work =
         Work { agent: Arc::clone(agent), stack: Arc::clone(stack), task: task.clone(), wake, source, copy, rounds: 0 };
-    tokio::spawn(async move { task.run_until_cancelled_owned(work.run()).await });
+    let work = Box::pin(work.run());
+    tokio::spawn(async move { task.run_until_cancelled_owned(work).await });
 }
 
 struct Work {
@@ -216,8 +222,58 @@ struct Work {
     task: CancellationToken,
     wake: Arc<Notify>,
     source: Source,
-    copy: Copy,
+    copy: Copier,
     rounds: u32,
+}
+
+/// One for each kind of data.
+enum Copier {
+    Tree(Copy),
+    Volumes(VolumeCopy),
+}
+
+impl Copier {
+    async fn round(&mut self) -> Result<Round> {
+        match self {
+            Self::Tree(copy) => copy.round().await,
+            Self::Volumes(copy) => copy.round().await,
+        }
+    }
+
+    async fn verify(&mut self) -> Result<()> {
+        match self {
+            Self::Tree(copy) => copy.verify().await,
+            Self::Volumes(copy) => copy.verify().await,
+        }
+    }
+
+    async fn sync_all(&mut self) -> Result<()> {
+        match self {
+            Self::Tree(copy) => copy.sync_all().await,
+            Self::Volumes(copy) => copy.sync().await,
+        }
+    }
+
+    async fn sync_rest(&mut self) -> Result<()> {
+        match self {
+            Self::Tree(copy) => copy.sync_rest().await,
+            Self::Volumes(copy) => copy.sync().await,
+        }
+    }
+
+    fn start_over(&mut self) {
+        match self {
+            Self::Tree(copy) => copy.start_over(),
+            Self::Volumes(copy) => copy.start_over(),
+        }
+    }
+
+    fn cursor(&self) -> &Cursor {
+        match self {
+            Self::Tree(copy) => copy.cursor(),
+            Self::Volumes(copy) => copy.cursor(),
+        }
+    }
 }
 
 /// How an attempt to cut over may end without an error.
@@ -256,8 +312,11 @@ impl Work {
 
     /// One step of the way. `true` when the move is over.
     async fn advance(&mut self) -> Result<bool> {
-        if self.stack.incoming.phase() == Some(MovePhase::CuttingOver) && self.settle(None).await? {
-            return Ok(true);
+        if self.stack.incoming.phase() == Some(MovePhase::CuttingOver) {
+            if self.settle(None).await? {
+                return Ok(true);
+            }
+            self.stop_programs().await?;
         }
         self.catch_up().await?;
         if !self.stack.incoming.order().is_some_and(|order| order.cut_over) {
@@ -266,6 +325,7 @@ impl Work {
         }
         // The bulk reaches the disk now, so that the hold need not wait for it.
         self.copy.sync_all().await?;
+        self.make_programs().await?;
         self.catch_up().await?;
         self.keep(|status| status.phase = MovePhase::CuttingOver)?;
         self.cut_over().await
@@ -313,13 +373,17 @@ impl Work {
             Ok(Attempt::Committed(certificate)) => self.finish(certificate).map(|()| true),
             Ok(Attempt::Unclear) => match self.settle(Some(hold_id)).await {
                 Ok(true) => Ok(true),
-                Ok(false) => Err(MoveError::TooSlow),
+                Ok(false) => {
+                    self.stop_programs().await?;
+                    Err(MoveError::TooSlow)
+                }
                 Err(error) => Err(error),
             },
             Err(error) => {
                 if matches!(error, MoveError::Differs) {
                     self.copy.start_over();
                 }
+                self.stop_programs().await?;
                 let released: Result<()> = self.source.call("release", Some(&Release { hold_id }), CALL).await;
                 released.and(Err(error))
             }
@@ -337,10 +401,11 @@ impl Work {
                 break;
             }
         }
-        let (_, sums) = self.stack.tree.now().ok_or(MoveError::Differs)?;
+        let (_, sums) = self.stack.now().ok_or(MoveError::Differs)?;
         if sums != held.sums {
             return Err(MoveError::Differs);
         }
+        self.start_programs(order).await?;
         self.stack.sessions.import(held.sessions, self.agent.clock.now())?;
         self.probe(order).await?;
         let (hold_id, front, fingerprint) = (held.hold_id, order.front, self.fingerprint().cloned());
@@ -353,6 +418,27 @@ impl Work {
                 Ok(Attempt::Unclear)
             }
         }
+    }
+
+    /// Makes the containers ready to be started.
+    async fn make_programs(&self) -> Result<()> {
+        let Some(project) = &self.stack.project else { return Ok(()) };
+        let engine = self.agent.engines.get().await?;
+        Ok(project.make(engine, &mut *project.hands().await, &self.stack.spec()).await?)
+    }
+
+    async fn start_programs(&self, order: &MoveOrder) -> Result<()> {
+        let Some(project) = &self.stack.project else { return Ok(()) };
+        let longest = Duration::from_millis(order.max_hold_ms);
+        Ok(project.start(self.agent.engines.get().await?, &self.stack.spec(), longest).await?)
+    }
+
+    /// After an attempt that came to nothing: what was started has changed its data, which is copied anew.
+    async fn stop_programs(&mut self) -> Result<()> {
+        let Some(project) = &self.stack.project else { return Ok(()) };
+        project.down(self.agent.engines.get().await?, false).await?;
+        self.copy.start_over();
+        Ok(())
     }
 
     /// Asks for a page through the real front door.
@@ -400,6 +486,7 @@ impl Work {
             self.stack.set_spec(spec)?;
         }
         self.agent.changed.notify_one();
+        self.agent.unsettled.notify_one();
         Ok(())
     }
 

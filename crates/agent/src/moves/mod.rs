@@ -6,8 +6,14 @@
 //! judge: it writes the commit down before it says so, and from then on forwards. Whatever dies, and
 //! whenever: before that write the source serves, after it the destination does, and both find out by asking
 //! the source. [`transfer`] is what they say to each other.
+//!
+//! A stack in containers goes the same way with another copy ([`volumes`], [`blocks`]): its data is found
+//! changed by looking. In the hold its programs come to rest at the source, reads wait too, and they are
+//! started at the destination before the commit, since that they answer there is what the commit rests on.
 
+mod blocks;
 mod copy;
 pub(crate) mod destination;
 pub(crate) mod source;
 pub(crate) mod transfer;
+mod volumes;

@@ -8,10 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use stackpro_domain::manifest::Certificate;
+use stackpro_domain::recipe::HoldBy;
 use stackpro_domain::{Fingerprint, Time};
 use stackpro_protocol::agent::{AbortAnswer, Ticket};
 
 use super::transfer::{CommitRequest, Held};
+use crate::agent::Agent;
+use crate::engine::project::Project;
+use crate::engine::{EngineError, keeper};
 use crate::proxy::Target;
 use crate::stack::Stack;
 use crate::{blocking, disk, secret};
@@ -90,6 +94,8 @@ pub(crate) enum NotNow {
     Differs,
     #[error("the disk refused: {0}")]
     Disk(#[from] io::Error),
+    #[error("{0}")]
+    Engine(#[from] EngineError),
 }
 
 impl Outgoing {
@@ -156,22 +162,61 @@ pub(crate) fn abort(stack: &Stack, job_id: &str) -> io::Result<AbortAnswer> {
 }
 
 /// Holds writes for a job, and says where exactly the stack stands.
-pub(super) async fn hold(stack: &Stack, job_id: &str, longest: Duration) -> Result<Held, NotNow> {
-    let hold = stack.gate.hold(longest.min(LONGEST_HOLD)).await.ok_or(NotNow::Busy)?;
-    let Some((cursor, sums)) = stack.tree.now() else {
-        stack.gate.release(hold.id);
-        return Err(NotNow::NotReady);
+pub(super) async fn hold(
+    agent: &Arc<Agent>,
+    stack: &Arc<Stack>,
+    job_id: &str,
+    longest: Duration,
+) -> Result<Held, NotNow> {
+    let longest = longest.min(LONGEST_HOLD);
+    let hold = match &stack.project {
+        None => stack.gate.hold(longest).await,
+        Some(_) => stack.gate.hold_all(longest).await,
     };
+    let hold = hold.ok_or(NotNow::Busy)?;
+    // Whoever asked may go away: the hold has to end all the same.
+    let held = Undo { stack, hold: hold.id };
+    if let Some(project) = &stack.project {
+        rest(agent, stack, project, hold.id).await?;
+    }
+    let (cursor, sums) = stack.now().ok_or(NotNow::NotReady)?;
     {
         let mut record = stack.outgoing.record();
         // Given up while the writes drained.
         if !record.tickets.iter().any(|ticket| ticket.job_id == job_id) {
-            stack.gate.release(hold.id);
             return Err(NotNow::Refused);
         }
         record.hold = Some((job_id.to_owned(), hold.id));
     }
+    std::mem::forget(held);
     Ok(Held { hold_id: hold.id, cursor, sums, sessions: stack.sessions.export() })
+}
+
+/// Lets go of a hold that came to nothing.
+struct Undo<'a> {
+    stack: &'a Stack,
+    hold: u64,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        self.stack.gate.release(self.hold);
+    }
+}
+
+/// Brings the programs of a stack to rest for as long as a hold lasts, and looks at what they left.
+async fn rest(agent: &Arc<Agent>, stack: &Arc<Stack>, project: &Arc<Project>, hold: u64) -> Result<(), NotNow> {
+    let spec = stack.spec();
+    let freeze = spec.compose.as_ref().is_some_and(|compose| compose.hold == HoldBy::Freeze);
+    {
+        // Whoever changes the stack now does so for as long as an image takes to arrive.
+        let mut hands = project.try_hands().ok_or(NotNow::Busy)?;
+        hands.moving = true;
+        tokio::spawn(keeper::wake(Arc::clone(agent), Arc::clone(stack), hold));
+        project.rest(agent.engines.get().await?, freeze).await?;
+    }
+    let volumes = Arc::clone(&project.volumes);
+    Ok(blocking(move || volumes.look()).await??)
 }
 
 /// Decides that the stack has moved, and writes that down before anyone hears it. Said again after that it
@@ -195,7 +240,7 @@ fn decide(stack: &Stack, job_id: &str, ask: CommitRequest, now: Time) -> Result<
     let ticket = record.tickets.iter().find(|ticket| ticket.job_id == job_id).ok_or(NotNow::Refused)?;
     let secret = ticket.secret.clone();
     let decision = stack.gate.decide(ask.hold_id).ok_or(NotNow::HoldOver)?;
-    let (_, sums) = stack.tree.now().ok_or(NotNow::NotReady)?;
+    let (_, sums) = stack.now().ok_or(NotNow::NotReady)?;
     if sums != ask.copy {
         return Err(NotNow::Differs);
     }

@@ -22,6 +22,7 @@ use stackpro_domain::{ClientId, Fingerprint};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::blocks;
 use super::source::{self, NotNow};
 use crate::agent::Agent;
 use crate::path::DataPath;
@@ -107,6 +108,8 @@ pub(crate) fn routes(agent: &Arc<Agent>) -> Router<Arc<Agent>> {
         .route("/state", get(get_state))
         .route("/changes", post(list_changes))
         .route("/files", post(send_files))
+        .route("/volumes/changes", post(blocks::list_changes))
+        .route("/volumes/blocks", post(blocks::send_blocks))
         .route("/hold", post(hold))
         .route("/release", post(release))
         .route("/commit", post(commit))
@@ -116,8 +119,8 @@ pub(crate) fn routes(agent: &Arc<Agent>) -> Router<Arc<Agent>> {
 }
 
 /// A job that has a ticket for this stack. A handler that takes one cannot be reached without.
-struct Admitted {
-    stack: Arc<Stack>,
+pub(super) struct Admitted {
+    pub stack: Arc<Stack>,
     job: String,
 }
 
@@ -162,8 +165,12 @@ async fn list_changes(Admitted { stack, .. }: Admitted, Json(cursor): Json<Curso
     Ok(Json(listed.await??))
 }
 
-async fn hold(Admitted { stack, job }: Admitted, Json(ask): Json<HoldRequest>) -> Result<Json<Held>, NotNow> {
-    source::hold(&stack, &job, Duration::from_millis(ask.max_hold_ms)).await.map(Json)
+async fn hold(
+    State(agent): State<Arc<Agent>>,
+    Admitted { stack, job }: Admitted,
+    Json(ask): Json<HoldRequest>,
+) -> Result<Json<Held>, NotNow> {
+    source::hold(&agent, &stack, &job, Duration::from_millis(ask.max_hold_ms)).await.map(Json)
 }
 
 async fn release(Admitted { stack, .. }: Admitted, Json(ask): Json<Release>) -> StatusCode {

@@ -115,6 +115,17 @@ pub(crate) fn suspended(spec: &StackSpec) -> Response {
     with_retry(message(StatusCode::SERVICE_UNAVAILABLE, "Your data is safe", text, link), 3600)
 }
 
+pub(crate) fn starting() -> Response {
+    let text = "This website is starting. Please try again in a moment.";
+    with_retry(message(StatusCode::SERVICE_UNAVAILABLE, "One moment, please", text, None), 3)
+}
+
+/// A write that would go beyond the storage limit.
+pub(crate) fn full(spec: &StackSpec, reached: &limits::LimitReached) -> Response {
+    let link = dashboard(spec).map(|url| ("To the dashboard", url));
+    message(StatusCode::INSUFFICIENT_STORAGE, "Storage is full", &reached.to_string(), link)
+}
+
 pub(crate) fn unreachable() -> Response {
     let text = "This website is on another machine that does not answer right now. Please try again in a moment.";
     with_retry(message(StatusCode::BAD_GATEWAY, "One moment, please", text, None), 5)

@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use stackpro_domain::limits::{LimitReached, Limits};
 use stackpro_domain::manifest::{Entry, FileFacts};
 
+pub(crate) use digest::Digest;
 pub(crate) use index::{Changes, Cursor, Node, Sums};
 pub(crate) use upload::Upload;
 

@@ -12,10 +12,14 @@ use stackpro_protocol::agent::*;
 use crate::support::*;
 
 /// Two agents, and a stack that shall go from the one to the other.
-pub(crate) struct Pair {
-    pub(crate) source: TestAgent,
-    pub(crate) destination: TestAgent,
-    pub(crate) spec: StackSpec,
+pub(crate) struct Pair(Move<TestAgent>);
+
+impl std::ops::Deref for Pair {
+    type Target = Move<TestAgent>;
+
+    fn deref(&self) -> &Move<TestAgent> {
+        &self.0
+    }
 }
 
 impl Pair {
@@ -33,47 +37,7 @@ impl Pair {
         seed(&source.folder(&spec), files, bytes);
         source.restart().await;
         destination.put_stack(&StackSpec { wanted: Wanted::Receiving, ..spec.clone() }).await;
-        Self { source, destination, spec }
-    }
-
-    fn path(&self, what: &str) -> String {
-        format!("/v1/stacks/{}/{what}", self.spec.client_id)
-    }
-
-    async fn ticket(&self, job_id: &str) -> Option<Ticket> {
-        let ask = TicketRequest { job_id: job_id.into() };
-        self.source.ask(Method::POST, &self.path("tickets")).json(&ask).send().await.ok()?.json().await.ok()
-    }
-
-    pub(crate) async fn order(&self, job_id: &str, cut_over: bool) -> MoveOrder {
-        let ticket = until("a ticket", async || self.ticket(job_id).await).await;
-        MoveOrder {
-            job_id: job_id.into(),
-            source: self.source.control,
-            source_fingerprint: self.source.fingerprint(),
-            ticket,
-            cut_over,
-            front: self.destination.front,
-            max_hold_ms: 2_000,
-        }
-    }
-
-    pub(crate) async fn put(&self, order: &MoveOrder) -> Option<MoveStatus> {
-        self.destination.ask(Method::PUT, &self.path("move")).json(order).send().await.ok()?.json().await.ok()
-    }
-
-    pub(crate) async fn status(&self) -> Option<MoveStatus> {
-        self.destination.ask(Method::GET, &self.path("move")).send().await.ok()?.json().await.ok()
-    }
-
-    pub(crate) async fn reached(&self, phase: MovePhase) -> MoveStatus {
-        until(&format!("{phase:?}"), async || self.status().await.filter(|status| status.phase == phase)).await
-    }
-
-    async fn abort(&self, job_id: &str) -> AbortAnswer {
-        let abort = AbortMove { job_id: job_id.into() };
-        let answer = self.source.ask(Method::POST, &self.path("abort")).json(&abort).send().await.unwrap();
-        answer.json().await.unwrap()
+        Self(Move { source, destination, spec })
     }
 
     pub(crate) async fn state(&self, agent: &TestAgent) -> StackState {

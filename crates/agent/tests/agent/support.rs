@@ -19,16 +19,16 @@ pub(crate) const PASSWORD: &str = "correct-horse-battery-staple";
 pub(crate) const KEY: &str = "0123456789abcdef";
 pub(crate) const PORTAL_KEY: &str = "00112233445566778899aabbccddeeff";
 
-/// Polls until `check` gives something. Panics after 20 seconds.
+/// Polls until `check` gives something. Panics after three minutes.
 pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(20) {
+    while began.elapsed() < Duration::from_mins(3) {
         if let Some(found) = check().await {
             return found;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    panic!("not within 20 seconds: {what}");
+    panic!("not within three minutes: {what}");
 }
 
 pub(crate) fn http() -> reqwest::Client {
@@ -144,6 +144,14 @@ impl TestAgent {
         self.process.lock().unwrap().as_mut().is_some_and(|process| process.try_wait().unwrap().is_some())
     }
 
+    /// As [`TestAgent::kill`], also when it runs no more.
+    pub(crate) fn end(&self) {
+        if let Some(mut child) = self.process.lock().unwrap().take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     pub(crate) async fn restart(&self) {
         self.launch();
         self.enrolled().await;
@@ -216,12 +224,12 @@ impl TestAgent {
 
 impl Drop for TestAgent {
     fn drop(&mut self) {
-        if let Some(mut child) = self.process.lock().unwrap().take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+        self.end();
     }
 }
+
+/// A file in the agent's folder: the engine's socket and Compose, a line each.
+pub(crate) const ENGINE: &str = "engine";
 
 /// Where this very program, started again, finds the folder of the agent that it is then.
 const AGENT_DIR: &str = "TEST_AGENT_DIR";
@@ -240,7 +248,67 @@ fn agent_process() {
     let Some(dir) = std::env::var_os(AGENT_DIR) else { return };
     rustls::crypto::ring::default_provider().install_default().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    runtime.block_on(stackpro_agent::run(Path::new(&dir), stackpro_agent::Options::default())).unwrap();
+    let dir = Path::new(&dir);
+    let engine = std::fs::read_to_string(dir.join(ENGINE)).unwrap_or_default();
+    let mut lines = engine.lines().map(PathBuf::from);
+    let engine = stackpro_agent::EngineOptions { socket: lines.next(), compose: lines.next() };
+    let options = stackpro_agent::Options { engine, ..stackpro_agent::Options::default() };
+    runtime.block_on(stackpro_agent::run(dir, options)).unwrap();
+}
+
+/// A move from one agent to another, as the control plane drives it.
+pub(crate) struct Move<A> {
+    pub(crate) source: A,
+    pub(crate) destination: A,
+    pub(crate) spec: StackSpec,
+}
+
+impl<A: AsRef<TestAgent>> Move<A> {
+    pub(crate) fn path(&self, what: &str) -> String {
+        format!("/v1/stacks/{}/{what}", self.spec.client_id)
+    }
+
+    pub(crate) async fn ticket(&self, job_id: &str) -> Option<Ticket> {
+        let ask = TicketRequest { job_id: job_id.into() };
+        self.source.as_ref().ask(Method::POST, &self.path("tickets")).json(&ask).send().await.ok()?.json().await.ok()
+    }
+
+    pub(crate) async fn order(&self, job_id: &str, cut_over: bool) -> MoveOrder {
+        let ticket = until("a ticket", async || self.ticket(job_id).await).await;
+        MoveOrder {
+            job_id: job_id.into(),
+            source: self.source.as_ref().control,
+            source_fingerprint: self.source.as_ref().fingerprint(),
+            ticket,
+            cut_over,
+            front: self.destination.as_ref().front,
+            max_hold_ms: 2_000,
+        }
+    }
+
+    pub(crate) async fn put(&self, order: &MoveOrder) -> Option<MoveStatus> {
+        self.destination.as_ref().ask(Method::PUT, &self.path("move")).json(order).send().await.ok()?.json().await.ok()
+    }
+
+    pub(crate) async fn status(&self) -> Option<MoveStatus> {
+        self.destination.as_ref().ask(Method::GET, &self.path("move")).send().await.ok()?.json().await.ok()
+    }
+
+    pub(crate) async fn reached(&self, phase: MovePhase) -> MoveStatus {
+        until(&format!("{phase:?}"), async || self.status().await.filter(|status| status.phase == phase)).await
+    }
+
+    pub(crate) async fn abort(&self, job_id: &str) -> AbortAnswer {
+        let abort = AbortMove { job_id: job_id.into() };
+        let answer = self.source.as_ref().ask(Method::POST, &self.path("abort")).json(&abort).send().await.unwrap();
+        answer.json().await.unwrap()
+    }
+}
+
+impl AsRef<TestAgent> for TestAgent {
+    fn as_ref(&self) -> &TestAgent {
+        self
+    }
 }
 
 pub(crate) fn spec(client: &str) -> StackSpec {
@@ -248,6 +316,7 @@ pub(crate) fn spec(client: &str) -> StackSpec {
         client_id: client.parse().unwrap(),
         company: format!("{client} <b>& Sons</b>"),
         recipe: "site".into(),
+        compose: None,
         hosts: vec![format!("{client}.stackpro.localhost")],
         limits: Limits::default(),
         wanted: Wanted::Serving,

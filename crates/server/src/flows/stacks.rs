@@ -25,6 +25,7 @@ pub(super) fn spec(world: &World, client: &Client, wanted: Wanted) -> StackSpec 
         client_id: client.id.clone(),
         company: client.company.clone(),
         recipe: "site".into(),
+        compose: None,
         hosts: vec![client.host.clone()],
         limits,
         wanted,

@@ -156,7 +156,9 @@ async fn run(command: Command, config: Config, json: bool) -> Result<ExitCode> {
         Command::Serve => serve::serve(config).await?,
         Command::Worker => serve::work(config).await?,
         Command::Agent { dir } => {
-            stackpro_agent::run(&dir, stackpro_agent::Options::default()).await.map_err(|e| Fatal(e.to_string()))?;
+            let engine = stackpro_agent::EngineOptions { socket: config.engine, compose: config.compose };
+            let options = stackpro_agent::Options { engine, ..stackpro_agent::Options::default() };
+            stackpro_agent::run(&dir, options).await.map_err(|e| Fatal(e.to_string()))?;
         }
         Command::Clients(command) => clients::run(command, &App::beside(config).await?, json).await?,
         Command::Flows(Flows::Kinds) => flows::kinds(json)?,
