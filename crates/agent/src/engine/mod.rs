@@ -44,6 +44,8 @@ const COMPOSE: [&str; 6] = [
 const PATIENCE: Duration = Duration::from_mins(15);
 /// How long a container may take to end before it is killed.
 const GRACE_SECONDS: u32 = 20;
+/// Between attempts to remove a container that is busy, in milliseconds.
+const REMOVAL_PAUSES: [u64; 4] = [100, 300, 900, 2700];
 
 /// Where the engine and Compose are; none is looked for in the usual places.
 #[derive(Clone, Debug, Default)]
@@ -143,8 +145,17 @@ impl Engine {
             self.all("unpause", &paused).await?;
             self.all(&format!("stop?t={GRACE_SECONDS}"), &containers).await?;
         }
+        // Podman refuses while a program's own memory is still being unmounted, which takes it a moment.
         let remove = async |container: &Container| {
             let path = format!("/containers/{}?force=true&v=true", container.id);
+            for pause in REMOVAL_PAUSES {
+                match self.socket.act(Method::DELETE, &path).await {
+                    Err(EngineError::Refused(_, cause)) if cause.contains("busy") => {
+                        tokio::time::sleep(Duration::from_millis(pause)).await;
+                    }
+                    removed => return removed,
+                }
+            }
             self.socket.act(Method::DELETE, &path).await
         };
         join_all(containers.iter().map(remove)).await.into_iter().collect::<Result<()>>()?;
