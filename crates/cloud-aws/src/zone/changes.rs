@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use aws_sdk_route53::types::{Change, ChangeBatch, ChangeStatus};
+use aws_sdk_route53::types::{Change, ChangeBatch, ChangeStatus, ResourceRecordSet};
 use stackpro_cloud::{CloudError, Result};
 use tokio::sync::oneshot;
 
@@ -129,7 +129,7 @@ fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
             continue;
         }
         let sets = || next.changes.iter().filter_map(|change| change.resource_record_set.as_ref());
-        let records = || sets().flat_map(|set| set.resource_records());
+        let records = || sets().flat_map(ResourceRecordSet::resource_records);
         values += records().count();
         letters += records().map(|record| record.value.len()).sum::<usize>();
         let keys: Vec<_> = sets().map(|set| (set.name.clone(), set.r#type.clone())).collect();

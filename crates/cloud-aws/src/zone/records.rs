@@ -70,7 +70,10 @@ fn quote(text: &str) -> String {
             match byte {
                 b'"' | b'\\' => string.extend(['\\', char::from(*byte)]),
                 b' '..=b'~' => string.push(char::from(*byte)),
-                other => string.push_str(&format!("\\{other:03o}")),
+                other => {
+                    let digit = |shift: u8| char::from(b'0' + (other >> shift & 7));
+                    string.extend(['\\', digit(6), digit(3), digit(0)]);
+                }
             }
         }
         string.push('"');

@@ -11,7 +11,7 @@ use aws_sdk_s3::config::Credentials;
 use stackpro_cloud_aws::{Aws, AwsSettings};
 
 /// Python on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// An emulator with nothing in it, which ends with this value, or with this process however that ends.
 pub(crate) struct Moto {
@@ -57,7 +57,7 @@ impl Moto {
         let endpoint = match endpoint.recv_timeout(PATIENCE) {
             Ok(Ok(endpoint)) => endpoint,
             Ok(Err(said)) => panic!("{program} ended at once, and said:\n{said}"),
-            Err(_) => panic!("{program} did not listen within {PATIENCE:?}"),
+            Err(error) => panic!("{program} did not listen within {PATIENCE:?}: {error}"),
         };
         Self { shell, endpoint }
     }
