@@ -14,6 +14,7 @@ use stackpro_protocol::api::{CheckoutRequest, Deployment, NextDate};
 use stackpro_store::{DashboardRow, Role, StackPhase, Timeline};
 
 use super::form::{Posted, Refusal, flash, go, page, page_with};
+use super::lists::used_months;
 use crate::auth::{ClientAccess, Owner};
 use crate::flows::Migrate;
 use crate::http::{self, App, shape};
@@ -80,10 +81,10 @@ impl Look {
 }
 
 pub(super) async fn show_dashboard(State(app): State<App>, look: Look) -> Result<Response> {
-    page(&dashboard(&app, &look, false))
+    page(&dashboard(&app, &look, false).await?)
 }
 
-fn dashboard(app: &App, look: &Look, with_password: bool) -> Dashboard {
+async fn dashboard(app: &App, look: &Look, with_password: bool) -> Result<Dashboard> {
     let world = &app.world;
     let client = &look.row.client;
     let runs = matches!(client.stack, StackPhase::Ready | StackPhase::Migrating);
@@ -95,22 +96,23 @@ fn dashboard(app: &App, look: &Look, with_password: bool) -> Dashboard {
     let began = NextDate { at: client.life.trial_started_at, what: "The trial began".to_owned() };
     let mut dates = vec![began];
     dates.extend(shape::dates(&client.life));
-    Dashboard {
+    Ok(Dashboard {
         frame: look.frame(),
         client: shape::client(client),
         plan_name: look.plan_name(app),
         deployment: look.deployment(app),
         usage: shape::usage(&world.plans, &look.row),
+        months: used_months(world, &client.id).await?,
         dates,
         now: world.now(),
         state_ends_at: client.life.ends().map(|end| end.at),
         instance: client.hosting.as_ref().and_then(|hosting| hosting.cloud_id.clone()),
         portal,
-    }
+    })
 }
 
 pub(super) async fn show_portal_password(State(app): State<App>, look: Look, _: Posted) -> Result<Response> {
-    page(&dashboard(&app, &look, true))
+    page(&dashboard(&app, &look, true).await?)
 }
 
 /// To the file portal, by a link that is good once and for a minute.

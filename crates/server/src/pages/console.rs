@@ -13,7 +13,7 @@ use stackpro_store::{Client, ClientFilter, Member, Purpose, Role, StackPhase, Ti
 
 use super::costs;
 use super::form::{Open, Posted, Refusal, flash, go, page, page_with, site_frame};
-use super::lists::{client_row, flow_row, instance_rows, mail_row, resource_row};
+use super::lists::{client_row, flow_row, instance_rows, mail_row, resource_row, used_months};
 use super::site::{enter, new_password};
 use crate::auth::{Caller, Operator, hash_token};
 use crate::flows;
@@ -25,8 +25,6 @@ use crate::web::frame::ConsoleFrame;
 
 /// Instances that the overview shows.
 const SHOWN: usize = 10;
-/// Months of usage that a client's page shows.
-const MONTHS: u32 = 12;
 
 /// An operator, and what every page of the console shows around itself.
 pub(super) struct Console {
@@ -103,7 +101,6 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
     let flows = world.store.timelines(id, 20).await?;
     let mails = world.store.mails_of(id, 20).await?;
     let month = world.month(Whose::Clients(std::slice::from_ref(id))).await?;
-    let months = world.store.usage_months(id, MONTHS).await?;
     Ok(ClientPage {
         client: shape::client(client),
         owner_name: owner.as_ref().map(|o| format!("{} {}", o.first_name, o.last_name)).unwrap_or_default(),
@@ -116,7 +113,7 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         month: month.facts.now.month(),
         balance: costs::balance(&month, id),
         costs: costs::lines_of(&month, id),
-        months: months.iter().map(costs::used).collect(),
+        months: used_months(world, id).await?,
         flows: flows.iter().map(flow_row).collect(),
         resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
         mails: mails.iter().map(mail_row).collect(),

@@ -7,7 +7,7 @@ use axum::response::Response;
 use stackpro_domain::cost::{Amount, Balance, ClientCost, Costs, InstanceCost};
 use stackpro_domain::time::DAY;
 use stackpro_domain::{ClientId, Micros, ResourceId, Time};
-use stackpro_store::{UsageMonth, Whose};
+use stackpro_store::Whose;
 
 use super::console::Console;
 use super::form::page;
@@ -15,7 +15,7 @@ use super::lists::instance_row;
 use crate::costs::Month;
 use crate::http::App;
 use crate::problem::{Error, Result};
-use crate::web::money::{Both, CostLine, InstancePage, Share, ThisMonth, UsedMonth};
+use crate::web::money::{Both, CostLine, InstancePage, Share, ThisMonth};
 use crate::world::World;
 
 /// The same of both halves.
@@ -95,17 +95,6 @@ fn place(month: &Month, id: &ResourceId) -> (&'static str, String) {
     let what = if instance.owner.is_some() { "A server of their own" } else { "Their part of a shared server" };
     let name = instance.cloud_id.as_ref().map_or_else(|| id.to_string(), ToString::to_string);
     (what, format!("{name}, {}", instance.instance_type))
-}
-
-pub(super) fn used(row: &UsageMonth) -> UsedMonth {
-    UsedMonth {
-        month: row.month,
-        storage_bytes: row.storage_bytes,
-        members: row.members,
-        mails: row.mails,
-        requests: row.requests,
-        traffic_bytes: row.traffic_bytes,
-    }
 }
 
 /// What an instance costs in all; nothing when it costs nothing this month.

@@ -12,7 +12,7 @@ use stackpro_flow::{Flow, FlowState, StepState};
 use stackpro_protocol::api::NextDate;
 use stackpro_store::{
     ClientFilter, ClientSummary, HostKind, OutMail, Page, Resource, ResourceFilter, StackPhase, StoreError, TillEvent,
-    Timeline, Whose,
+    Timeline, UsageMonth, Whose,
 };
 
 use super::console::Console;
@@ -26,6 +26,7 @@ use crate::web::console::{
     ClientRow, Clients, ContactRow, Contacts, EventRow, FlowRow, Flows, InstanceRow, Instances, MailRow, ResourceRow,
     Resources,
 };
+use crate::web::history::{self, UsedMonth};
 use crate::web::money::Both;
 use crate::world::World;
 
@@ -263,4 +264,18 @@ pub(super) async fn show_contacts(State(app): State<App>, console: Console, quer
         ContactRow { name, email, message, at: row.created_at }
     });
     page(&Contacts { frame: console.frame, rows: rows.collect(), page: at, pages })
+}
+
+/// What a client used lately, by month: the newest first.
+pub(super) async fn used_months(world: &World, client: &ClientId) -> Result<Vec<UsedMonth>> {
+    let months = world.store.usage_months(client, history::MONTHS).await?;
+    let used = |row: UsageMonth| UsedMonth {
+        month: row.month,
+        storage_bytes: row.storage_bytes,
+        members: row.members,
+        mails: row.mails,
+        requests: row.requests,
+        traffic_bytes: row.traffic_bytes,
+    };
+    Ok(months.into_iter().map(used).collect())
 }

@@ -7,7 +7,8 @@ use stackpro_domain::{InstanceId, MemberId, Time};
 use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Usage};
 
 use super::frame::ClientFrame;
-use super::{assets, show};
+use super::history::UsedMonth;
+use super::{assets, history, show};
 
 /// The file portal, as its own site names it.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Dashboard {
     pub plan_name: String,
     pub deployment: Deployment,
     pub usage: Usage,
+    /// The newest first.
+    pub months: Vec<UsedMonth>,
     /// Every date of the client's life that is known, in order.
     pub dates: Vec<NextDate>,
     pub now: Time,

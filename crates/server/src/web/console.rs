@@ -7,8 +7,9 @@ use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Usage};
 
 use super::client::when;
 use super::frame::{ConsoleFrame, SiteFrame};
-use super::money::{Both, CostLine, ThisMonth, UsedMonth};
-use super::{assets, money, show};
+use super::history::UsedMonth;
+use super::money::{Both, CostLine, ThisMonth};
+use super::{assets, history, money, show};
 
 /// `GET /console/first/{token}`: the one-time link that makes the first operator.
 #[derive(Template)]

@@ -13,6 +13,7 @@ pub mod assets;
 pub mod client;
 pub mod console;
 pub mod frame;
+pub mod history;
 pub mod host;
 pub mod mail;
 pub mod money;

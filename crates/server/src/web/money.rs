@@ -47,18 +47,6 @@ impl ThisMonth {
     }
 }
 
-/// What a client used in one month.
-#[derive(Clone, Copy, Debug)]
-pub struct UsedMonth {
-    pub month: Time,
-    /// The most at once, of both.
-    pub storage_bytes: u64,
-    pub members: u32,
-    pub mails: u64,
-    pub requests: u64,
-    pub traffic_bytes: u64,
-}
-
 /// A client's part of an instance; none is the operator's, of the time in which nobody was there.
 #[derive(Clone, Debug)]
 pub struct Share {

@@ -11,6 +11,7 @@ use stackpro_domain::{ClientId, Time};
 use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Step, Usage};
 
 use super::frame::{ClientFrame, SiteFrame};
+use super::history::UsedMonth;
 use super::mail::{Mail, Receipt, Recipient};
 use super::{PAGES, api_reference, client, host, site};
 
@@ -161,6 +162,7 @@ impl Words {
             plan_name: if state == "active" { "Business".into() } else { "Free trial".into() },
             deployment,
             usage: usage(state != "active"),
+            months: if status == "provisioning" { vec![] } else { used_months() },
             dates: self.dates(state),
             now: NOW,
             state_ends_at: Some(NOW.plus_days(12)),
@@ -172,6 +174,20 @@ impl Words {
             }),
         }
     }
+}
+
+/// Of four months, one of which is missing.
+fn used_months() -> Vec<UsedMonth> {
+    let months = std::iter::successors(Some(NOW.month_start()), |month| Some(month.plus(-1).month_start())).take(5);
+    let used = |(n, month): (usize, stackpro_domain::Time)| UsedMonth {
+        month,
+        storage_bytes: (912 << 20) >> n,
+        members: 2,
+        mails: 12 * n as u64,
+        requests: 40_211,
+        traffic_bytes: 3 << (25 + n),
+    };
+    months.enumerate().filter(|(n, _)| *n != 2).map(used).collect()
 }
 
 fn usage(limited: bool) -> Usage {

@@ -4,11 +4,11 @@ use stackpro_domain::Micros;
 use stackpro_domain::cost::{Amount, Balance};
 use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
 
-use super::{NOW, Pages, Words, id, show, usage};
+use super::{NOW, Pages, Words, id, show, usage, used_months};
 use crate::web::console;
 use crate::web::frame::{ConsoleFrame, SiteFrame};
 use crate::web::mail::{Mail, Recipient};
-use crate::web::money::{Both, CostLine, InstancePage, Share, ThisMonth, UsedMonth};
+use crate::web::money::{Both, CostLine, InstancePage, Share, ThisMonth};
 
 impl Words {
     fn console_frame(&self) -> ConsoleFrame {
@@ -163,14 +163,6 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
 
 fn client_page(words: &Words, priced: bool) -> console::ClientPage {
     let own = if priced { cost(612) } else { unknown(cost(50)) };
-    let used = |month| UsedMonth {
-        month,
-        storage_bytes: 912 << 20,
-        members: 2,
-        mails: 12,
-        requests: 40_211,
-        traffic_bytes: 3 << 29,
-    };
     console::ClientPage {
         frame: words.console_frame(),
         client: words.client("trial"),
@@ -196,7 +188,7 @@ fn client_page(words: &Words, priced: bool) -> console::ClientPage {
             ),
             line(words, "Mail", "", cost(0)),
         ],
-        months: vec![used(NOW.month_start()), used(NOW.month_start().plus(-DAY).month_start())],
+        months: used_months(),
         flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
         resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
         mails: vec![words.mail("Welcome to StackPro: please confirm your address")],
