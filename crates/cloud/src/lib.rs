@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use stackpro_domain::mail::Fate;
 use stackpro_domain::{InstanceId, Time};
 
 pub mod local;
@@ -177,10 +178,51 @@ pub struct MailIdentity {
     pub tags: Tags,
 }
 
+/// What a cloud lets us send.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MailAccount {
+    /// Mails that it takes in a second; none when it takes whatever it is given.
+    pub per_second: Option<u32>,
+    /// What an operator must know and do before mail reaches everyone.
+    pub warning: Option<String>,
+}
+
+/// What a cloud tells of a mail and one of its recipients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MailEvent {
+    /// The same event has the same id, however often it is told.
+    pub id: String,
+    /// [`Message::id`]; none for a mail that was not sent by [`Mail::send`].
+    pub message: Option<String>,
+    /// The domain that it was sent from, when that is known.
+    pub from_domain: Option<String>,
+    /// As [`stackpro_domain::names::email`] returns it.
+    pub to: String,
+    pub fate: Fate,
+    /// Why, in the words of whoever said so.
+    pub detail: String,
+    pub at: Time,
+}
+
 #[async_trait]
 pub trait Mail: Send + Sync {
+    /// Lets mail be sent from this domain, and has us told what becomes of it.
     async fn create_identity(&self, domain: &str, tags: &Tags) -> Result<()>;
+    /// Removes everything that `create_identity` made. Nothing happens when there is none.
     async fn delete_identity(&self, domain: &str) -> Result<()>;
     async fn list_identities(&self) -> Result<Vec<MailIdentity>>;
+    /// Hands a mail over. `Transient` when it may have been taken.
     async fn send(&self, message: &Message) -> Result<()>;
+    /// How long to wait before a mail is sent again that may have been taken: by then an event has told of it,
+    /// mostly. Zero when the same id is never delivered twice.
+    fn doubt(&self) -> Duration;
+    /// What may be sent now.
+    async fn account(&self) -> Result<MailAccount>;
+    /// Makes ready what the installation's own mails need: `sender` is the domain that they come from. Changes
+    /// nothing when it is so.
+    async fn prepare(&self, sender: &str) -> Result<()>;
+    /// Takes an address off the cloud's own list of those it sends nothing to.
+    async fn forgive(&self, address: &str) -> Result<()>;
+    /// Reads a request by which the cloud tells what became of mails. Refused when it is not the cloud's.
+    async fn read_events(&self, body: &[u8]) -> Result<Vec<MailEvent>>;
 }

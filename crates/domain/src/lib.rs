@@ -7,6 +7,7 @@ pub mod cost;
 pub mod ids;
 pub mod lifecycle;
 pub mod limits;
+pub mod mail;
 pub mod manifest;
 pub mod money;
 pub mod names;

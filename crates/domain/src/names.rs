@@ -70,6 +70,16 @@ pub fn email(text: &str) -> Option<String> {
     (local_ok && domain_ok).then(|| text.to_ascii_lowercase())
 }
 
+/// The address in `Name <who@domain>` or `who@domain`, as [`email`] returns it.
+pub fn mailbox(text: &str) -> Option<String> {
+    email(text.rsplit_once('<').map_or(text, |(_, rest)| rest.trim_end().trim_end_matches('>')))
+}
+
+/// The domain of an address that [`mailbox`] understands.
+pub fn mail_domain(text: &str) -> Option<String> {
+    mailbox(text).and_then(|address| Some(address.rsplit_once('@')?.1.to_owned()))
+}
+
 /// One label of a host name (RFC 1123): 1 to 63 letters, digits and inner dashes.
 fn is_host_label(label: &str) -> bool {
     (1..=63).contains(&label.len())

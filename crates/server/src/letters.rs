@@ -2,9 +2,10 @@
 
 use stackpro_domain::ClientId;
 use stackpro_domain::lifecycle::Reminder;
+use stackpro_domain::mail::MailState;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::time::DAY;
-use stackpro_store::{Client, MailState, Member, OutMail, Purpose, Resource, Role, StoreError, Tx};
+use stackpro_store::{Client, Member, OutMail, Purpose, Resource, Role, StoreError, Tx};
 
 use crate::lives::one_time_link;
 use crate::web::mail::{Mail, Receipt, Recipient};

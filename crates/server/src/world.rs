@@ -2,12 +2,12 @@
 //! Plain values; there is one [`World`] a process, shared as `Arc<World>` by handlers, flows and reconcilers.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
-use stackpro_cloud::{Cloud, Message};
+use stackpro_cloud::{Cloud, MailAccount, Message};
 use stackpro_domain::plan::Plans;
 use stackpro_domain::prices::Prices;
 use stackpro_domain::time::{HOUR, MINUTE};
@@ -46,8 +46,28 @@ pub struct World {
     pub drift: LastDrift,
     /// Set once it is known that this cloud can launch instances.
     pub launch_checked: OnceLock<()>,
+    /// What the cloud said last about sending mail.
+    pub mail_account: LastAccount,
     pub time_machine: Option<Arc<dyn TimeMachine>>,
     pub mailbox: Option<Arc<dyn Mailbox>>,
+}
+
+/// None as long as this process has not asked.
+#[derive(Default)]
+pub struct LastAccount(Mutex<Option<MailAccount>>);
+
+impl LastAccount {
+    pub fn of(account: MailAccount) -> Self {
+        Self(Mutex::new(Some(account)))
+    }
+
+    pub fn get(&self) -> Option<MailAccount> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set(&self, account: MailAccount) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(account);
+    }
 }
 
 /// Wakes reconcilers: it may be worth looking now. A hint that is lost costs the time until they look anyway.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{Request, StatusCode};
+use stackpro_cloud::MailAccount;
 use stackpro_cloud::local::stripe::{Settings as StripeSettings, Stripe, WebhookEndpoint, WebhookFaults};
 use stackpro_cloud::local::{FaultSettings, LocalCloud, LocalSettings};
 use stackpro_domain::lifecycle::{Event, State};
@@ -24,7 +25,7 @@ use stackpro_server::prober::Prober;
 use stackpro_server::reconcilers::till_events;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
-use stackpro_server::world::{Rates, Settings, Wakes, World};
+use stackpro_server::world::{LastAccount, Rates, Settings, Wakes, World};
 use stackpro_store::{Client, Options, Store};
 use tokio::net::TcpListener;
 
@@ -75,6 +76,8 @@ impl Business {
                 error_after: plan.faults,
                 ..FaultSettings::default()
             },
+            // Who would hear it is not simulated.
+            tells_mail_events: false,
             ..LocalSettings::new(folder.join("cloud"), std::env::current_exe().map_err(Failed::new)?)
         })
         .map_err(Failed::new)?;
@@ -107,6 +110,7 @@ impl Business {
             events: tokio::sync::watch::Sender::new(0),
             runner: OnceLock::new(),
             launch_checked: OnceLock::new(),
+            mail_account: LastAccount::of(MailAccount::default()),
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
             time_machine: None,

@@ -10,7 +10,7 @@ use stackpro_domain::{Cents, ClientId};
 use stackpro_flow::FlowState;
 use stackpro_server::drift::Drift;
 use stackpro_server::reconcilers::sweeper;
-use stackpro_store::{Client, HostKind, ResourceKind, ResourceState, StackPhase};
+use stackpro_store::{Client, HostKind, MailFilter, ResourceKind, ResourceState, StackPhase};
 
 use crate::business::{Business, Person};
 use crate::{Failed, agent};
@@ -71,7 +71,8 @@ async fn moved(business: &Business, person: &Person, row: &Client, before: &Life
         if before.delete_at.is_none_or(|at| at > now) {
             return Err(Failed(format!("client {id} is deleted before its date")));
         }
-        let mails = business.world.store.mails_of(id, 200).await.map_err(Failed::new)?;
+        let theirs = MailFilter { client: Some(id.clone()), state: None };
+        let mails = business.world.store.mails(&theirs, None, 200).await.map_err(Failed::new)?.rows;
         let since = before.suspended_at.unwrap_or_default();
         for days in [7, 1] {
             let kind = format!("deletion_in_{days}");

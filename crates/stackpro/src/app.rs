@@ -7,16 +7,16 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use secrecy::ExposeSecret;
-use stackpro_domain::Clock;
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
+use stackpro_domain::{Clock, names};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
 use stackpro_server::ids::Ids;
 use stackpro_server::prober::Prober;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
-use stackpro_server::world::{Rate, Rates, Settings, Wakes, World};
+use stackpro_server::world::{LastAccount, Rate, Rates, Settings, Wakes, World};
 use stackpro_store::Store;
 use tokio::net::TcpListener;
 
@@ -63,7 +63,9 @@ impl App {
     pub(crate) async fn open(config: Config, reached: &Reached) -> Result<Self> {
         let settings = settings(&config, reached.listen);
         // The operator's own senders; a client's name has an identity of its own.
-        let senders = vec![domain_of(&settings.mail_from), config.client_domain.clone()];
+        let own = names::mail_domain(&settings.mail_from)
+            .ok_or_else(|| Fatal(format!("STACKPRO_MAIL_FROM is not a mail address: {}", settings.mail_from)))?;
+        let senders = vec![own, config.client_domain.clone()];
         let local = Local::open(&config, reached.listen, senders)?;
         let clock = Arc::clone(&local.clock) as Arc<dyn Clock>;
         let store = Store::open(&config.database_url(), stackpro_store::Options::new(Arc::clone(&clock))).await;
@@ -84,6 +86,7 @@ impl App {
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
             launch_checked: OnceLock::new(),
+            mail_account: LastAccount::default(),
             time_machine: Some(local.time_machine()),
             mailbox: Some(local.mailbox()),
             cloud: local.cloud.cloud(),
@@ -121,12 +124,6 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| {
         Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address"))
     })
-}
-
-/// The domain of `Name <who@domain>` or `who@domain`.
-fn domain_of(address: &str) -> String {
-    let domain = address.rsplit('@').next().unwrap_or_default();
-    domain.trim_end_matches('>').trim().to_ascii_lowercase()
 }
 
 /// A file that the operator may replace: theirs, or the built-in one.

@@ -72,6 +72,8 @@ impl Local {
             waked.wakes.fleet.notify_one();
         });
         let (cloud, stop) = (self.cloud.clone(), shutdown.clone());
+        tasks.spawn(async move { cloud.tell_mail_events(stop).await });
+        let (cloud, stop) = (self.cloud.clone(), shutdown.clone());
         tasks.spawn(async move {
             match cloud.serve_dns().await {
                 Ok(server) => {

@@ -22,6 +22,7 @@ macro_rules! select_client {
 
 pub(crate) const BY_ID: &str = select_client!("t.id = $1");
 pub(crate) const BY_CUSTOMER: &str = select_client!("t.customer_id = $1");
+pub(crate) const ID_BY_HOST: &str = "SELECT id FROM clients WHERE host = $1";
 pub(crate) const DUE: &str = "SELECT id FROM clients WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
 pub(crate) const NEXT_DUE: &str = "SELECT min(n) AS n FROM ( \
     SELECT min(next_at) AS n FROM clients WHERE next_at IS NOT NULL \
@@ -144,6 +145,12 @@ impl Tx {
     pub async fn client_by_customer(&mut self, customer: &str) -> Result<Option<Client>> {
         let conn = &mut self.conn;
         q(BY_CUSTOMER).bind(customer).locking(conn).one(conn).await
+    }
+
+    /// Whose site has this name.
+    pub async fn client_by_host(&mut self, host: &str) -> Result<Option<ClientId>> {
+        let found: Option<Id<ClientId>> = q(ID_BY_HOST).bind(host).one(&mut self.conn).await?;
+        Ok(found.map(|id| id.0))
     }
 
     /// Conflicts: `client`, `host`, `customer`.

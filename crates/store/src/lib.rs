@@ -17,6 +17,7 @@ mod instances;
 mod journal;
 mod ledger;
 mod lists;
+mod mail_events;
 mod mails;
 mod members;
 pub mod model;

@@ -6,7 +6,7 @@ use stackpro_domain::{ClientId, MemberId, Time};
 use crate::error::{Result, StoreError};
 use crate::model::{ClientFilter, ClientSummary, DashboardRow, HostKind, Page, StackPhase};
 use crate::query::{Record, Row, q};
-use crate::{Store, clients, flows, mails, members, usages};
+use crate::{Store, clients, flows, mail_events, members, usages};
 
 /// Where a page begins: below this row, newest first.
 pub(crate) struct Cursor {
@@ -92,7 +92,7 @@ impl Store {
         let timeline = flows::timelines(conn, client.id.as_str(), 1).await?.pop();
         let usage = usages::usage(conn, &client.id).await?;
         let members = members::member_count(conn, &client.id).await?;
-        let emails = mails::emails_since(conn, &client.id, since).await?;
+        let emails = mail_events::emails_since(conn, &client.id, since).await?;
         Ok(Some(DashboardRow { member, client, timeline, usage, members, emails }))
     }
 }

@@ -1,14 +1,14 @@
 //! Mails to send, messages of visitors, and the audit log.
 
+use stackpro_domain::mail::MailState;
 use stackpro_domain::{ClientId, Time};
 use uuid::Uuid;
 
-use crate::db::Conn;
 use crate::error::Result;
 use crate::lists::{Cursor, page};
-use crate::model::{AuditRow, Contact, MailState, OutMail, Page};
-use crate::query::{Record, Row, q};
-use crate::usages::{self, Counted};
+use crate::model::{AuditRow, ClaimedMails, Contact, MailAsk, MailFilter, MailLine, OutMail, Page};
+use crate::query::{Record, Row, q, values};
+use crate::usages;
 use crate::{Store, Tx};
 
 impl Record for OutMail {
@@ -54,25 +54,96 @@ impl Record for AuditRow {
     }
 }
 
-pub(crate) const QUEUED: &str = "SELECT * FROM mails WHERE next_at <= $1 ORDER BY next_at, id LIMIT $2";
-pub(crate) const EMAILS_SINCE: &str =
-    "SELECT count(*) AS n FROM mails WHERE client_id = $1 AND created_at >= $2 AND state <> 'failed'";
-
-pub(crate) async fn emails_since(conn: &mut Conn, client: &ClientId, since: Time) -> Result<u32> {
-    let count = q(EMAILS_SINCE).bind(client).bind(since).number(conn).await?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+impl Record for MailLine {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self {
+            id: row.text("id")?,
+            client_id: row.maybe_parse("client_id")?,
+            kind: row.text("kind")?,
+            to: row.text("recipient")?,
+            subject: row.text("subject")?,
+            state: row.word("state", MailState::parse)?,
+            error: row.get("error")?,
+            created_at: row.time("created_at")?,
+            sent_at: row.maybe_time("sent_at")?,
+        })
+    }
 }
 
+pub(crate) const ANY_DUE: &str = "SELECT next_at AS n FROM mails WHERE next_at <= $1 LIMIT 1";
+pub(crate) const DUE: &str = "SELECT t.* FROM mails t WHERE t.next_at <= $1 ORDER BY t.next_at, t.id LIMIT $2";
+const SUPPRESS_DUE: &str = "UPDATE mails SET state = 'suppressed', next_at = NULL, error = (SELECT s.fate || ': ' || \
+    s.detail FROM suppressions s WHERE s.address = mails.recipient) \
+    WHERE next_at <= $1 AND EXISTS (SELECT 1 FROM suppressions s WHERE s.address = mails.recipient)";
+
+macro_rules! select_lines {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, client_id, kind, recipient, subject, state, error, created_at, sent_at FROM mails \
+             WHERE (created_at, id) < ($1, $2)",
+            $condition,
+            " ORDER BY created_at DESC, id DESC LIMIT $3"
+        )
+    };
+}
+
+/// One statement for each way to narrow the log, so that each is answered from an index.
+pub(crate) const LINES: &str = select_lines!("");
+pub(crate) const LINES_IN_STATE: &str = select_lines!(" AND state = $4");
+pub(crate) const LINES_OF_CLIENT: &str = select_lines!(" AND client_id = $4");
+pub(crate) const LINES_OF_CLIENT_IN_STATE: &str = select_lines!(" AND client_id = $4 AND state = $5");
+
 impl Store {
-    /// Mails that are to be sent now, the longest due first.
-    pub async fn queued_mails(&self, now: Time, limit: u32) -> Result<Vec<OutMail>> {
-        q(QUEUED).bind(now).bind(limit).all(&mut self.read().await?).await
+    /// Mails that are to be sent now, the longest due first; nobody else gets them before `ask.until`. Those to
+    /// suppressed addresses are marked so, and never among them.
+    pub async fn claim_mails(&self, ask: &MailAsk) -> Result<ClaimedMails> {
+        let due = q(ANY_DUE).bind(ask.now).maybe_number(&mut self.read().await?).await?;
+        if due.is_none() {
+            return Ok(ClaimedMails::default());
+        }
+        let mut tx = self.begin().await?;
+        q(SUPPRESS_DUE).bind(ask.now).run(&mut tx.conn).await?;
+        let room = match &ask.pace {
+            Some(pace) => tx.room("mails", pace.per_second, 1000, pace.at).await?,
+            None => ask.limit,
+        };
+        if room == 0 {
+            return Ok(ClaimedMails { full: true, mails: Vec::new() });
+        }
+        let due = q(DUE).bind(ask.now).bind(room.min(ask.limit)).locking_free_ones(&tx.conn);
+        let mails: Vec<OutMail> = due.all(&mut tx.conn).await?;
+        if !mails.is_empty() {
+            let tail = ") AS v WHERE mails.id = v.column1";
+            let update = values("UPDATE mails SET next_at = v.column2 FROM (VALUES", 2, mails.len(), tail);
+            let update = mails.iter().fold(update, |update, mail| update.bind(&mail.id).bind(ask.until));
+            update.run(&mut tx.conn).await?;
+        }
+        if ask.pace.is_some() {
+            tx.take_room("mails", mails.len() as u32).await?;
+        }
+        tx.commit().await?;
+        Ok(ClaimedMails { full: room < ask.limit && mails.len() as u32 == room, mails })
     }
 
-    /// Those of one client, the newest first.
-    pub async fn mails_of(&self, client: &ClientId, limit: u32) -> Result<Vec<OutMail>> {
-        let sql = "SELECT * FROM mails WHERE client_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2";
-        q(sql).bind(client).bind(limit).all(&mut self.read().await?).await
+    /// The log, the newest first. `after` is an earlier page's `next`; anything else is `Invalid`.
+    pub async fn mails(&self, filter: &MailFilter, after: Option<&str>, limit: u32) -> Result<Page<MailLine>> {
+        let cursor = Cursor::parse(after)?;
+        let state = filter.state.map(MailState::as_str);
+        let statement = match (&filter.client, state) {
+            (None, None) => LINES,
+            (None, Some(_)) => LINES_IN_STATE,
+            (Some(_), None) => LINES_OF_CLIENT,
+            (Some(_), Some(_)) => LINES_OF_CLIENT_IN_STATE,
+        };
+        let mut statement = q(statement).bind(cursor.at).bind(cursor.id).bind(i64::from(limit) + 1);
+        if let Some(client) = &filter.client {
+            statement = statement.bind(client);
+        }
+        if let Some(state) = state {
+            statement = statement.bind(state);
+        }
+        let rows = statement.all(&mut self.read().await?).await?;
+        Ok(page(rows, limit, |row: &MailLine| (row.created_at, row.id.as_str())))
     }
 
     /// How many mails were sent in all.
@@ -81,9 +152,9 @@ impl Store {
         Ok(q(sql).number(&mut self.read().await?).await?.unsigned_abs())
     }
 
-    /// How many mails went to this client, or are about to, since the month began.
-    pub async fn emails_this_month(&self, client: &ClientId, since: Time) -> Result<u32> {
-        emails_since(&mut self.read().await?, client, since).await
+    /// With its words.
+    pub async fn mail(&self, id: &str) -> Result<Option<OutMail>> {
+        q("SELECT * FROM mails WHERE id = $1").bind(id).one(&mut self.read().await?).await
     }
 
     /// The newest first.
@@ -135,7 +206,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Delivered to whoever carries it; the first time counts, also in its client's month.
+    /// A carrier has taken it, which counts in its client's month. What was told of the mail meanwhile says more,
+    /// and stays.
     pub async fn mail_sent(&mut self, id: &str, now: Time) -> Result<()> {
         struct Of(Option<ClientId>);
         impl Record for Of {
@@ -144,13 +216,10 @@ impl Tx {
             }
         }
         let sql = "UPDATE mails SET state = 'sent', sent_at = $2, next_at = NULL, error = NULL \
-            WHERE id = $1 AND state <> 'sent' RETURNING client_id";
+            WHERE id = $1 AND state = 'queued' RETURNING client_id";
         let sent: Option<Of> = q(sql).bind(id).bind(now).one(&mut self.conn).await?;
         match sent {
-            Some(Of(Some(client))) => {
-                let one = Counted { mails: 1, ..Counted::nothing(&client, now) };
-                usages::count(&mut self.conn, &[one]).await
-            }
+            Some(Of(Some(client))) => usages::count_mail(&mut self.conn, &client, now).await,
             _ => Ok(()),
         }
     }
@@ -162,6 +231,13 @@ impl Tx {
         let state = if give_up { MailState::Failed } else { MailState::Queued };
         let next_at = (!give_up).then_some(next_at);
         q(sql).bind(id).bind(state.as_str()).bind(error).bind(next_at).run(&mut self.conn).await?;
+        Ok(())
+    }
+
+    /// Put off without having failed, because the carrier takes no more just now.
+    pub async fn mail_put_off(&mut self, id: &str, why: &str, next_at: Time) -> Result<()> {
+        let sql = "UPDATE mails SET error = $2, next_at = $3 WHERE id = $1 AND state = 'queued'";
+        q(sql).bind(id).bind(why).bind(next_at).run(&mut self.conn).await?;
         Ok(())
     }
 

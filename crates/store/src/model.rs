@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use stackpro_domain::lifecycle::{Life, State};
+use stackpro_domain::mail::{Fate, MailState};
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::Interval;
 use stackpro_domain::{ClientId, Fingerprint, InstanceId, MemberId, ResourceId, Time};
@@ -87,11 +88,6 @@ words!(
 words!(
     /// Where a resource stands. Its row is committed as intended before the cloud is asked for it.
     ResourceState { Intended = "intended", Created = "created", Deleting = "deleting", Deleted = "deleted" }
-);
-
-words!(
-    /// Where a mail stands.
-    MailState { Queued = "queued", Sent = "sent", Failed = "failed" }
 );
 
 words!(
@@ -287,6 +283,83 @@ pub struct OutMail {
     pub sent_at: Option<Time>,
 }
 
+/// A mail in the log: without its words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailLine {
+    pub id: String,
+    pub client_id: Option<ClientId>,
+    pub kind: String,
+    pub to: String,
+    pub subject: String,
+    pub state: MailState,
+    /// Why it came back, was not sent, or still waits.
+    pub error: Option<String>,
+    pub created_at: Time,
+    pub sent_at: Option<Time>,
+}
+
+/// Which mails the log shows; the default is all.
+#[derive(Clone, Debug, Default)]
+pub struct MailFilter {
+    pub client: Option<ClientId>,
+    pub state: Option<MailState>,
+}
+
+/// Which mails are wanted for sending.
+#[derive(Clone, Debug)]
+pub struct MailAsk {
+    pub now: Time,
+    /// Whoever claims them has sent them by then, or has died.
+    pub until: Time,
+    pub limit: u32,
+    /// None when a carrier takes whatever it is given.
+    pub pace: Option<Pace>,
+}
+
+/// So many in each second of real time, by all nodes together.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    pub per_second: u32,
+    /// Real time.
+    pub at: Time,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClaimedMails {
+    pub mails: Vec<OutMail>,
+    /// This second takes no more.
+    pub full: bool,
+}
+
+/// What a carrier told of a mail and one of its recipients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailEvent {
+    /// The carrier's own: the same event has the same one.
+    pub id: String,
+    /// Of the mail in our log that it is about.
+    pub mail_id: Option<String>,
+    /// Whose mail it was, when it was not one of ours.
+    pub client_id: Option<ClientId>,
+    /// As [`stackpro_domain::names::email`] returns it.
+    pub address: String,
+    pub fate: Fate,
+    /// In the carrier's words.
+    pub detail: String,
+    pub at: Time,
+    pub received_at: Time,
+}
+
+/// An address that gets no more mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suppression {
+    pub address: String,
+    pub fate: Fate,
+    pub detail: String,
+    /// The event that told it.
+    pub event_id: String,
+    pub since: Time,
+}
+
 /// An event of the till, as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TillEvent {
@@ -354,7 +427,7 @@ pub struct DashboardRow {
     pub timeline: Option<Timeline>,
     pub usage: Usage,
     pub members: u32,
-    /// Mails of theirs since this month began.
+    /// Mails that they sent since this month began; ours to them do not count.
     pub emails: u32,
 }
 

@@ -7,7 +7,7 @@ use stackpro_domain::{Clock, Time};
 use crate::db::Conn;
 use crate::error::Result;
 use crate::query::{Record, Row, Statement, among, among_after, q};
-use crate::{Options, Store, costs, flows, instances, journal, mails, members, records, till, usages};
+use crate::{Options, Store, costs, flows, instances, journal, mail_events, mails, members, records, till, usages};
 
 struct Still;
 
@@ -35,6 +35,7 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("clients_next_at", q(crate::clients::NEXT_DATE).bind(at)),
         ("clients_next_at", q(crate::clients::NEXT_DUE)),
         ("", q(crate::clients::BY_ID).bind("c")),
+        ("clients_host", q(crate::clients::ID_BY_HOST).bind("h")),
         ("clients_customer_id", q(crate::clients::BY_CUSTOMER).bind("c")),
         ("flows_next_at", among_after(vec![at.into(), 10_i64.into()], journal::DUE.0, ["a v1"], journal::DUE.1)),
         ("flows_next_at", among_after(vec![at.into()], journal::ANY_DUE.0, ["a v1", "b v1"], journal::ANY_DUE.1)),
@@ -43,8 +44,14 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("", among(records::STEPS.0, ["a", "b", "c"], records::STEPS.1)),
         ("flows_unfinished", q(flows::UNFINISHED).bind("c")),
         ("flows_subject_place", q(flows::NEWEST).bind("c").bind(1_i64)),
-        ("mails_next_at", q(mails::QUEUED).bind(at).bind(10_i64)),
-        ("mails_client", q(mails::EMAILS_SINCE).bind("c").bind(at)),
+        ("mails_next_at", q(mails::ANY_DUE).bind(at)),
+        ("mails_next_at", q(mails::DUE).bind(at).bind(10_i64)),
+        ("mails_created", q(mails::LINES).bind(at).bind("m").bind(10_i64)),
+        ("mails_state", q(mails::LINES_IN_STATE).bind(at).bind("m").bind(10_i64).bind("bounced")),
+        ("mails_client", q(mails::LINES_OF_CLIENT).bind(at).bind("m").bind(10_i64).bind("c")),
+        ("mail_events_client", q(mail_events::EMAILS_SINCE).bind("c").bind(at)),
+        ("mail_events_mail", q(mail_events::OF_MAIL).bind("m")),
+        ("suppressions_since", q(mail_events::SUPPRESSIONS).bind(at).bind("a").bind(10_i64)),
         ("till_events_next_at", q(till::DUE).bind(at).bind(10_i64)),
         ("till_events_parked", q(till::PARKED).bind(10_i64)),
         ("sessions_refresh_hash", q(members::SESSION_BY_HASH).bind("h")),

@@ -145,6 +145,11 @@ const COUNTED: &str = ") AS v WHERE true ON CONFLICT (client_id, month) DO UPDAT
     traffic_bytes = CASE WHEN usage_months.traffic_bytes > 1125899906842624 THEN usage_months.traffic_bytes \
         ELSE usage_months.traffic_bytes + excluded.traffic_bytes END";
 
+/// Adds a mail to its client's month.
+pub(crate) async fn count_mail(conn: &mut Conn, client: &ClientId, at: Time) -> Result<()> {
+    count(conn, &[Counted { mails: 1, ..Counted::nothing(client, at) }]).await
+}
+
 /// Adds to months. `counted` has no month of a client twice, and comes in the order of the clients, so that two
 /// who count the same ones never wait for each other.
 pub(crate) async fn count(conn: &mut Conn, counted: &[Counted]) -> Result<()> {

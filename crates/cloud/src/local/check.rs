@@ -25,6 +25,7 @@ impl Checks for LocalCloud {
                 ("clock", Ok(format!("{} s ahead of the system's", cloud.clock.offset() / 1000))),
                 ("name server's port", cloud.check_dns(cloud.dns_port)),
                 ("instances", cloud.check_instances()),
+                ("mail", cloud.check_mail()),
             ]
         });
         launch.into_iter().chain(rest.await).collect()
@@ -68,6 +69,13 @@ impl LocalCloud {
         } else {
             Err(io::Error::other(format!("{} is not a program", path.display())))
         }
+    }
+
+    fn check_mail(&self) -> io::Result<String> {
+        if self.faults.settings().mail_sandbox {
+            return Err(io::Error::other(super::mail::SANDBOX));
+        }
+        Ok("lands in the mailbox".to_owned())
     }
 
     /// Free, or held by a name server for our zone, which then is ours.

@@ -24,6 +24,10 @@ pub struct FaultSettings {
     /// Each call takes this much longer, at least and at most, in milliseconds.
     pub latency_min_ms: u64,
     pub latency_max_ms: u64,
+    /// Mail reaches verified domains alone, as in SES's sandbox.
+    pub mail_sandbox: bool,
+    /// Mails that are taken in a second by this process; 0 is any number.
+    pub mail_per_second: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,9 @@ impl Fault {
 pub(super) enum Failure {
     Io(io::Error),
     Refused(String),
+    /// Passes when someone does something about it.
+    Passing(String),
+    Throttled(Duration),
 }
 
 impl From<io::Error> for Failure {
@@ -72,6 +79,10 @@ struct State {
 impl Faults {
     pub fn new(settings: FaultSettings) -> Self {
         Self { settings, state: Mutex::default() }
+    }
+
+    pub(super) fn settings(&self) -> &FaultSettings {
+        &self.settings
     }
 
     /// Lets the `nth` call of this name from now on (the next is 1) go wrong in this way.
@@ -161,6 +172,8 @@ pub(super) async fn run<T: Send + 'static>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(Failure::Io(error))) => Err(transient(call, error)),
         Ok(Err(Failure::Refused(cause))) => Err(CloudError::Refused { call, cause }),
+        Ok(Err(Failure::Passing(cause))) => Err(transient(call, cause)),
+        Ok(Err(Failure::Throttled(after))) => Err(CloudError::Throttled { call, after }),
         Err(error) => Err(transient(call, error)),
     }
 }

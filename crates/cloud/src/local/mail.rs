@@ -2,7 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -12,15 +13,19 @@ use stackpro_domain::{Clock, Time, names};
 use super::clock::LocalClock;
 use super::faults::{Failure, Faults, refuse};
 use super::files;
-use crate::{Mail, MailIdentity, Message, Result, Tags};
+use super::mail_events::{self, Outbox};
+use crate::{Mail, MailAccount, MailEvent, MailIdentity, Message, Result, Tags};
 
 pub(super) struct LocalMail {
     pub(super) identities: PathBuf,
     /// Domains that the operator verified by hand: they may send, and are nobody's resource.
     pub(super) verified: Vec<String>,
     pub(super) mailbox: Mailbox,
+    pub(super) events: Arc<Outbox>,
     pub(super) clock: Arc<LocalClock>,
     pub(super) faults: Arc<Faults>,
+    /// Since when this second runs, and how many mails were taken in it.
+    pub(super) taken: Arc<Mutex<Option<(Instant, u32)>>>,
 }
 
 /// Where every mail lands that the local cloud delivers.
@@ -113,13 +118,61 @@ impl Mail for LocalMail {
 
     async fn send(&self, message: &Message) -> Result<()> {
         let (identities, verified, mailbox) = (self.identities.clone(), self.verified.clone(), self.mailbox.clone());
-        let (message, now) = (message.clone(), self.clock.now());
+        let (message, now, events) = (message.clone(), self.clock.now(), self.events.clone());
+        let (settings, taken) = (self.faults.settings().clone(), self.taken.clone());
         let work = move || {
-            check(&message, &identities, &verified)?;
-            Ok(mailbox.deliver(&message, now)?)
+            if settings.mail_per_second > 0 {
+                take(&taken, settings.mail_per_second)?;
+            }
+            check(&message, &identities, &verified, settings.mail_sandbox)?;
+            mailbox.deliver(&message, now)?;
+            Ok(events.put(&digest(&message.id), &mail_events::of(&message, now))?)
         };
         self.faults.around("mail.send", work).await
     }
+
+    fn doubt(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn account(&self) -> Result<MailAccount> {
+        let settings = self.faults.settings();
+        let account = MailAccount {
+            per_second: Some(settings.mail_per_second).filter(|rate| *rate > 0),
+            warning: settings.mail_sandbox.then(|| SANDBOX.to_owned()),
+        };
+        self.faults.around("mail.account", move || Ok(account)).await
+    }
+
+    /// The operator's own domains are verified by what the local cloud is opened with.
+    async fn prepare(&self, _: &str) -> Result<()> {
+        self.faults.around("mail.prepare", || Ok(())).await
+    }
+
+    /// The local cloud has no list of its own.
+    async fn forgive(&self, _: &str) -> Result<()> {
+        self.faults.around("mail.forgive", || Ok(())).await
+    }
+
+    async fn read_events(&self, body: &[u8]) -> Result<Vec<MailEvent>> {
+        self.events.read(body)
+    }
+}
+
+/// What the operator of a cloud in the sandbox is told.
+pub(super) const SANDBOX: &str = "The local cloud plays SES's sandbox (STACKPRO_FAULTS has mail_sandbox): mail reaches verified \
+    domains alone.";
+
+/// Counts one more in this second, as SES counts against an account's rate.
+fn take(taken: &Mutex<Option<(Instant, u32)>>, per_second: u32) -> Result<(), Failure> {
+    const SECOND: Duration = Duration::from_secs(1);
+    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
+    let (since, count) = taken.filter(|(since, _)| since.elapsed() < SECOND).unwrap_or((Instant::now(), 0));
+    if count >= per_second {
+        return Err(Failure::Throttled(SECOND.saturating_sub(since.elapsed())));
+    }
+    *taken = Some((since, count + 1));
+    Ok(())
 }
 
 /// `identities/<domain>.json`
@@ -137,25 +190,27 @@ fn identity_path(folder: &Path, domain: &str) -> Result<PathBuf, Failure> {
 }
 
 /// What SES refuses: `MessageRejected` and `BadRequestException` of `SendEmail` (API v2). An identity covers
-/// the domain and those below it.
-fn check(message: &Message, identities: &Path, verified: &[String]) -> Result<(), Failure> {
-    let address = |text: &str| names::email(text.rsplit_once('<').map_or(text, |(_, rest)| rest.trim_end_matches('>')));
+/// the domain and those below it. What is not verified may be so later.
+fn check(message: &Message, identities: &Path, verified: &[String], sandbox: bool) -> Result<(), Failure> {
     let header_ok = |text: &str| !text.chars().any(char::is_control);
-    let (Some(from), Some(_)) = (address(&message.from), address(&message.to)) else {
+    let (Some(from), Some(to)) = (names::mailbox(&message.from), names::mailbox(&message.to)) else {
         return refuse("BadRequestException", "an address is not valid");
     };
     if ![&message.from, &message.to, &message.subject].into_iter().all(|text| header_ok(text)) {
         return refuse("BadRequestException", "control characters are not allowed in a header");
     }
-    let domain = from.rsplit_once('@').map_or("", |(_, domain)| domain);
-    let mut above = std::iter::successors(Some(domain), |name| name.split_once('.').map(|(_, rest)| rest));
-    let known = above
-        .any(|name| verified.iter().any(|known| known == name) || identities.join(format!("{name}.json")).exists());
-    if known {
-        return Ok(());
-    }
+    let known = |address: &str| {
+        let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+        let mut above = std::iter::successors(Some(domain), |name| name.split_once('.').map(|(_, rest)| rest));
+        above.any(|name| verified.iter().any(|known| known == name) || identities.join(format!("{name}.json")).exists())
+    };
+    let unverified = match (known(&from), sandbox && !known(&to) && !mail_events::is_simulator(&to)) {
+        (true, false) => return Ok(()),
+        (false, _) => from,
+        (true, true) => to,
+    };
     let what = "Email address is not verified. The following identities failed the check in region LOCAL";
-    refuse("MessageRejected", format!("{what}: {from}"))
+    Err(Failure::Passing(format!("MessageRejected: {what}: {unverified}")))
 }
 
 fn digest(id: &str) -> String {

@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use futures::StreamExt;
 use futures::stream;
 use stackpro_domain::InstanceId;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Cloud, CloudError};
 
@@ -25,6 +26,7 @@ mod faults;
 mod files;
 mod instances;
 mod mail;
+mod mail_events;
 mod nameserver;
 mod ports;
 mod process;
@@ -59,6 +61,8 @@ pub struct LocalSettings {
     pub dns_port: u16,
     /// Domains that may send mail without an identity of their own, as if verified by hand.
     pub verified_domains: Vec<String>,
+    /// Whether what becomes of mails is kept until it was told.
+    pub tells_mail_events: bool,
     pub faults: FaultSettings,
 }
 
@@ -75,6 +79,7 @@ impl LocalSettings {
             verified_domains: vec![zone.clone()],
             zone,
             dns_port: 0,
+            tells_mail_events: true,
             faults: FaultSettings::default(),
         }
     }
@@ -99,6 +104,7 @@ pub struct LocalCloud {
     records: Arc<dns::Records>,
     dns_port: u16,
     mailbox: Mailbox,
+    mail_events: Arc<mail_events::Outbox>,
     clock: Arc<LocalClock>,
     faults: Arc<Faults>,
 }
@@ -140,6 +146,7 @@ impl LocalCloud {
             records: Arc::new(dns::Records::new(part("dns")?, settings.zone)),
             dns_port: settings.dns_port,
             mailbox: Mailbox { messages: part("mail")?, delivered: part("mail-ids")? },
+            mail_events: Arc::new(mail_events::Outbox::open(part("mail-events")?, settings.tells_mail_events)?),
             faults: Arc::new(Faults::new(settings.faults)),
             clock,
             folder,
@@ -158,8 +165,10 @@ impl LocalCloud {
                 identities: self.identities.clone(),
                 verified: self.verified_domains.clone(),
                 mailbox: self.mailbox.clone(),
+                events: self.mail_events.clone(),
                 clock: self.clock.clone(),
                 faults: faults.clone(),
+                taken: Arc::default(),
             }),
             checks: Arc::new(self.clone()),
         }
@@ -191,6 +200,12 @@ impl LocalCloud {
     /// Answers for the zone on its loopback port, UDP and TCP. Ends when dropped.
     pub async fn serve_dns(&self) -> io::Result<NameServer> {
         NameServer::start(self.records.clone(), SocketAddr::from((Ipv4Addr::LOCALHOST, self.dns_port))).await
+    }
+
+    /// Tells the control plane what becomes of mails, again and again until it is heard, until `shutdown`.
+    pub async fn tell_mail_events(&self, shutdown: CancellationToken) {
+        let server = || self.fleet.server_url.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.mail_events.deliver(server, shutdown).await;
     }
 
     /// Where agents shall find the control plane from the next [`LocalCloud::start_all`] or launch on.

@@ -13,7 +13,7 @@ const DOMAIN: &str = "acme.example";
 const HOST: &str = "acme.stackpro.localhost";
 
 /// In an order in which each has something to do: what makes, what reads, what removes.
-const CALLS: [&str; 16] = [
+const CALLS: [&str; 19] = [
     "compute.launch",
     "compute.describe",
     "compute.list",
@@ -29,6 +29,9 @@ const CALLS: [&str; 16] = [
     "mail.create_identity",
     "mail.list_identities",
     "mail.send",
+    "mail.account",
+    "mail.prepare",
+    "mail.forgive",
     "mail.delete_identity",
 ];
 
@@ -58,6 +61,9 @@ async fn call(cloud: &Cloud, name: &str, id: &InstanceId) -> Result<()> {
         "mail.create_identity" => cloud.mail.create_identity(DOMAIN, &tags("r")).await,
         "mail.list_identities" => cloud.mail.list_identities().await.map(drop),
         "mail.send" => cloud.mail.send(&message()).await,
+        "mail.account" => cloud.mail.account().await.map(drop),
+        "mail.prepare" => cloud.mail.prepare(DOMAIN).await,
+        "mail.forgive" => cloud.mail.forgive("b@example.com").await,
         "mail.delete_identity" => cloud.mail.delete_identity(DOMAIN).await,
         _ => unreachable!("{name}"),
     }

@@ -11,6 +11,7 @@ mod clients;
 pub mod edge;
 pub mod extract;
 mod health;
+mod mail_events;
 mod operator;
 pub mod shape;
 mod webhook;
@@ -29,7 +30,7 @@ use utoipa_axum::routes;
 pub use accounts::{contact, home_of, log_in, sign_up};
 pub use checkout::begin_checkout;
 pub use clients::{deployment, row};
-pub use operator::{Order, order, retry_event, set_going};
+pub use operator::{Order, lift_suppression, order, retry_event, set_going};
 
 use crate::auth::token::Tokens;
 use crate::cache::Cache;
@@ -76,6 +77,7 @@ impl Deref for App {
         (name = "accounts", description = "Sign up, log in, log out"),
         (name = "client", description = "A client's own view"),
         (name = "till", description = "Payment"),
+        (name = "mail", description = "What becomes of mails"),
         (name = "operator", description = "For whoever runs StackPro"),
         (name = "service", description = "Whether it runs"),
     ),
@@ -124,6 +126,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(clients::get_trial_status))
         .routes(routes!(checkout::create_checkout_session))
         .routes(routes!(webhook::receive_event))
+        .routes(routes!(mail_events::receive_mail_events))
         .routes(routes!(operator::deploy))
         .routes(routes!(operator::order_client))
         .routes(routes!(operator::order_flow))

@@ -187,6 +187,19 @@ pub async fn retry_event(app: &App, operator: &Member, event: &str) -> Result<()
     Ok(tx.commit().await?)
 }
 
+/// Lets mail through to an address again, also where the cloud holds it back.
+pub async fn lift_suppression(app: &App, operator: &Member, address: &str) -> Result<()> {
+    let world = &app.world;
+    world.store.suppression(address).await?.ok_or(Error::NotFound)?;
+    let forgiven = world.cloud.mail.forgive(address).await;
+    forgiven.map_err(|error| Error::Unavailable(format!("an address was not lifted: {error}")))?;
+    let mut tx = world.store.begin().await?;
+    if tx.lift_suppression(address).await? {
+        tx.audit(&audit(app, operator, "lift suppression", None, address)).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
 fn audit(app: &App, operator: &Member, action: &str, client: Option<&ClientId>, detail: &str) -> AuditRow {
     AuditRow {
         at: app.world.now(),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::{ClientId, FlowId};
 use stackpro_flow::{FlowState, StepState};
-use stackpro_store::{Client, ClientFilter, Member, Purpose, Role, StackPhase, Timeline, Whose};
+use stackpro_store::{Client, ClientFilter, MailFilter, Member, Purpose, Role, StackPhase, Timeline, Whose};
 
 use super::costs;
 use super::form::{Open, Posted, Refusal, flash, go, page, page_with, site_frame};
@@ -20,7 +20,9 @@ use crate::flows;
 use crate::http::extract::Check;
 use crate::http::{self, App, Order, shape};
 use crate::problem::{Error, Result};
-use crate::web::console::{Actions, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, Overview, StateCount};
+use crate::web::console::{
+    Actions, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, MailRow, Overview, StateCount,
+};
 use crate::web::frame::ConsoleFrame;
 
 /// Instances that the overview shows.
@@ -49,6 +51,7 @@ impl FromRequestParts<App> for Console {
             attention: flows + events,
             now: world.now(),
             flash: flash(query.0.get("said")),
+            notice: world.mail_account.get().and_then(|account| account.warning),
         };
         Ok(Self { operator, frame })
     }
@@ -99,7 +102,8 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
     let client = &row.client;
     let owner = world.store.members(id).await?.into_iter().find(|member| member.role == Role::Owner);
     let flows = world.store.timelines(id, 20).await?;
-    let mails = world.store.mails_of(id, 20).await?;
+    let ours = MailFilter { client: Some(id.clone()), state: None };
+    let mails = world.store.mails(&ours, None, 20).await?.rows;
     let month = world.month(Whose::Clients(std::slice::from_ref(id))).await?;
     Ok(ClientPage {
         client: shape::client(client),
@@ -116,7 +120,7 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         months: used_months(world, id).await?,
         flows: flows.iter().map(flow_row).collect(),
         resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
-        mails: mails.iter().map(mail_row).collect(),
+        mails: mails.iter().map(|mail| MailRow { client: None, ..mail_row(mail) }).collect(),
         actions: actions(client),
         problem,
         frame: console.frame,

@@ -115,6 +115,7 @@ pub(super) fn flash(word: Option<&String>) -> Option<String> {
         "cancelled" => "Your plan is cancelled.",
         "ordered" => "It has begun.",
         "going" => "It goes on.",
+        "lifted" => "This address gets mail again.",
         "moved" => "The clock was moved.",
         "verified" => "Your address is confirmed.",
         _ => return None,

@@ -11,7 +11,7 @@ use stackpro_domain::{ClientId, ResourceId};
 use stackpro_flow::{Flow, FlowState, StepState};
 use stackpro_protocol::api::NextDate;
 use stackpro_store::{
-    ClientFilter, ClientSummary, HostKind, OutMail, Page, Resource, ResourceFilter, StackPhase, StoreError, TillEvent,
+    ClientFilter, ClientSummary, HostKind, MailLine, Page, Resource, ResourceFilter, StackPhase, StoreError, TillEvent,
     Timeline, UsageMonth, Whose,
 };
 
@@ -241,12 +241,14 @@ pub(super) fn flow_row(timeline: &Timeline) -> FlowRow {
     }
 }
 
-pub(super) fn mail_row(mail: &OutMail) -> MailRow {
+pub(super) fn mail_row(mail: &MailLine) -> MailRow {
     MailRow {
-        id: mail.id.clone(),
+        href: format!("/console/mails/{}", mail.id),
         to: mail.to.clone(),
         subject: mail.subject.clone(),
         state: mail.state.as_str().to_owned(),
+        cause: mail.error.clone(),
+        client: mail.client_id.clone(),
         at: mail.sent_at.unwrap_or(mail.created_at),
     }
 }

@@ -29,7 +29,8 @@ fn mailbox(app: &App) -> Result<Arc<dyn world::Mailbox>> {
 
 fn row(mail: &Delivered) -> MailRow {
     let (to, subject) = (mail.message.to.clone(), mail.message.subject.clone());
-    MailRow { id: mail.key.clone(), to, subject, state: "sent".to_owned(), at: mail.at }
+    let href = format!("/console/mailbox/{}", mail.key);
+    MailRow { href, to, subject, state: "sent".to_owned(), cause: None, client: None, at: mail.at }
 }
 
 pub(super) async fn show_mailbox(

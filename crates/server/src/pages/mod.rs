@@ -1,8 +1,8 @@
 //! The pages' handlers: they load what a view of [`crate::web`] shows, and do what its forms ask for.
 //!
 //! [`form`] holds what all share: a form is proved to be ours before a handler sees it. [`site`] is for
-//! everyone, [`client`] and [`team`] for a client's people, [`console`], [`costs`], [`lists`] and [`local`] for
-//! the operator, [`hosts`] for visitors of a client whose site does not answer.
+//! everyone, [`client`] and [`team`] for a client's people, [`console`], [`costs`], [`lists`], [`mails`] and
+//! [`local`] for the operator, [`hosts`] for visitors of a client whose site does not answer.
 
 mod client;
 mod console;
@@ -11,6 +11,7 @@ mod form;
 pub mod hosts;
 mod lists;
 mod local;
+mod mails;
 mod site;
 mod team;
 
@@ -69,6 +70,9 @@ fn console() -> Router<App> {
         .route("/flows/{flow_id}/{order}", post(console::order_flow))
         .route("/events/{event_id}/retry", post(lists::retry_event))
         .route("/contacts", get(lists::show_contacts))
+        .route("/mails", get(mails::show_log))
+        .route("/mails/suppressed", get(mails::show_suppressed).post(mails::lift))
+        .route("/mails/{mail_id}", get(mails::show_history))
         .route("/mailbox", get(local::show_mailbox))
         .route("/mailbox/{key}", get(local::show_mail))
         .route("/time", get(local::show_time).post(local::move_time))

@@ -106,11 +106,15 @@ pub struct ResourceRow {
 /// A mail, in a list.
 #[derive(Clone, Debug)]
 pub struct MailRow {
-    pub id: String,
+    /// Where it is shown.
+    pub href: String,
     pub to: String,
     pub subject: String,
-    /// `queued`, `sent` or `failed`.
+    /// As [`stackpro_domain::mail::MailState`] names it.
     pub state: String,
+    /// Why it came back, was not sent, or still waits.
+    pub cause: Option<String>,
+    pub client: Option<ClientId>,
     pub at: Time,
 }
 

@@ -46,4 +46,6 @@ pub struct ConsoleFrame {
     pub now: Time,
     /// What just happened, said once.
     pub flash: Option<String>,
+    /// What the operator must do before mail reaches everyone.
+    pub notice: Option<String>,
 }

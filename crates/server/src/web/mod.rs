@@ -16,6 +16,7 @@ pub mod frame;
 pub mod history;
 pub mod host;
 pub mod mail;
+pub mod mails;
 pub mod money;
 pub mod show;
 pub mod site;
@@ -79,6 +80,9 @@ pub const PAGES: &[&str] = &[
     "console/resources",
     "console/flows",
     "console/flow",
+    "console/mails",
+    "console/mail-history",
+    "console/suppressed",
     "console/mailbox",
     "console/mail",
     "console/contacts",

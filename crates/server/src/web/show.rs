@@ -19,7 +19,7 @@ pub struct Shown<'a> {
     pub tone: &'static str,
 }
 
-/// Any state of a client, a deployment, a flow, a step or a resource; one that is not known is said as it is.
+/// Any state of a client, a deployment, a flow, a step, a resource or a mail; one that is not known is said as it is.
 pub fn state(state: &str) -> Shown<'_> {
     let (label, tone) = match state {
         "trial" => ("Trial", "calm"),
@@ -47,6 +47,12 @@ pub fn state(state: &str) -> Shown<'_> {
         "leaked" | "orphaned" => ("Nobody's", "bad"),
         "queued" => ("To be sent", "busy"),
         "sent" => ("Sent", "good"),
+        "delivered" => ("Delivered", "good"),
+        "bounced" | "hard_bounce" => ("Came back", "bad"),
+        "soft_bounce" => ("Came back for now", "warn"),
+        "complained" | "complaint" => ("Called unwanted", "bad"),
+        "suppressed" => ("Not sent", "warn"),
+        "rejected" => ("Rejected", "bad"),
         other => (other, "calm"),
     };
     Shown { label, tone }

@@ -19,13 +19,14 @@ use stackpro_server::ids::Ids;
 use stackpro_server::prober::Prober;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
-use stackpro_server::world::{Rates, Settings, TimeMachine, Wakes, World};
+use stackpro_server::world::{LastAccount, Rates, Settings, TimeMachine, Wakes, World};
 use stackpro_store::{Options, Store};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 pub(crate) struct Server {
     pub world: Arc<World>,
+    pub cloud: LocalCloud,
     node: Node,
     shutdown: CancellationToken,
     _folder: tempfile::TempDir,
@@ -127,6 +128,7 @@ impl Server {
             wakes: Wakes::default(),
             drift: stackpro_server::drift::LastDrift::default(),
             launch_checked: OnceLock::new(),
+            mail_account: LastAccount::default(),
             time_machine: Some(Arc::new(machine)),
             mailbox: None,
         });
@@ -137,11 +139,27 @@ impl Server {
             }
         });
         let node = Node(stackpro_server::router(world.clone()));
-        Self { world, node, shutdown, _folder: folder }
+        Self { world, cloud, node, shutdown, _folder: folder }
     }
 
     pub(crate) fn another_node(&self) -> Node {
         Node(stackpro_server::router(self.world.clone()))
+    }
+
+    /// Lets the cloud tell what became of the mails that were sent, over a real socket, until all is heard.
+    pub(crate) async fn hear_of_mails(&self) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        self.cloud.set_server_url(&format!("http://{}", listener.local_addr().unwrap()));
+        let service = self.node.0.clone().into_make_service_with_connect_info::<std::net::SocketAddr>();
+        let (stop, cloud) = (CancellationToken::new(), self.cloud.clone());
+        let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let told = async {
+            let outbox = self.cloud.folder().join("mail-events");
+            until("all was heard", async || std::fs::read_dir(&outbox).unwrap().next().is_none()).await;
+            stop.cancel();
+        };
+        let (served, (), ()) = tokio::join!(serving.into_future(), cloud.tell_mail_events(stop.clone()), told);
+        served.unwrap();
     }
 
     /// Signs `company` up; the answer's JSON has `clientId` and `token`.
@@ -167,6 +185,15 @@ impl Node {
     pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
         let request = request(Method::POST, path, token).header("content-type", "application/json");
         self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+}
+
+/// Looks again and again; panics after 20 seconds.
+pub(crate) async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds().await {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "waited in vain until {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
 

@@ -10,6 +10,7 @@ mod agents;
 mod authority;
 mod bad_input;
 mod edge;
+mod mails;
 mod pages;
 mod strange;
 mod till;

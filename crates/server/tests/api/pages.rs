@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use stackpro_server::auth::hash_token;
-use stackpro_store::{Purpose, TillEvent, TillEventState};
+use stackpro_store::{MailFilter, Purpose, TillEvent, TillEventState};
 
 use crate::common::{Answer, PASSWORD, Server};
 use crate::till::{buy, hint};
@@ -20,7 +20,7 @@ pub(crate) struct Browser<'a> {
 }
 
 impl<'a> Browser<'a> {
-    fn new(server: &'a Server) -> Self {
+    pub(crate) fn new(server: &'a Server) -> Self {
         Self { server, cookies: RefCell::default() }
     }
 
@@ -50,7 +50,7 @@ impl<'a> Browser<'a> {
         self.send(self.request(Method::GET, path).body(Body::empty()).unwrap()).await
     }
 
-    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         self.post_from(ORIGIN, path, fields).await
     }
 
@@ -65,14 +65,14 @@ impl<'a> Browser<'a> {
     }
 
     /// The token that a page's forms carry.
-    async fn csrf(&self, path: &str) -> String {
+    pub(crate) async fn csrf(&self, path: &str) -> String {
         let page = self.get(path).await;
         let (_, rest) = page.text.split_once("name=\"csrf\" value=\"").unwrap_or_else(|| panic!("{}", page.text));
         rest.split('"').next().unwrap().to_owned()
     }
 
     /// Signs up; the path of the dashboard.
-    async fn sign_up(&self, company: &str) -> String {
+    pub(crate) async fn sign_up(&self, company: &str) -> String {
         let email = format!("owner@{}.example", company.to_lowercase().replace(' ', ""));
         let fields = [
             ("email", email.as_str()),
@@ -269,8 +269,10 @@ async fn only_a_proved_address_invites_and_the_invited_choose_a_password() {
     let mail = |kind: &'static str, path: &'static str| {
         let (world, id) = (server.world.clone(), acme.rsplit('/').next().unwrap().parse().unwrap());
         async move {
-            let mails = world.store.mails_of(&id, 20).await.unwrap();
-            let text = mails.into_iter().find(|mail| mail.kind == kind).unwrap().text;
+            let ours = MailFilter { client: Some(id), state: None };
+            let mails = world.store.mails(&ours, None, 20).await.unwrap().rows;
+            let line = mails.into_iter().find(|mail| mail.kind == kind).unwrap();
+            let text = world.store.mail(&line.id).await.unwrap().unwrap().text;
             let (_, token) = text.split_once(&format!("{path}?token=")).unwrap();
             token.split_whitespace().next().unwrap().to_owned()
         }
@@ -327,6 +329,10 @@ async fn the_console_shows_everything_and_moves_time() {
         "/console/flows",
         "/console/flows?state=parked&page=x",
         "/console/contacts",
+        "/console/mails",
+        "/console/mails?state=bounced&client=nobody-7f3k",
+        "/console/mails?client=%00",
+        "/console/mails/suppressed",
         "/console/time",
     ];
     for path in pages.map(str::to_owned).into_iter().chain([

@@ -6,6 +6,7 @@ mod bad_input;
 mod costs;
 mod journey;
 mod kill;
+mod mails;
 mod postgres;
 mod restart;
 mod webhooks;

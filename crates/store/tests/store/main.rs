@@ -25,6 +25,7 @@ mod costs;
 mod flows;
 mod kill;
 mod limits;
+mod mails;
 mod opening;
 mod place;
 mod races;

@@ -1,10 +1,11 @@
 //! Rows to begin with.
 
 use stackpro_domain::lifecycle::Life;
+use stackpro_domain::mail::{Fate, MailState};
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::{ClientId, MemberId, ResourceId, Time};
 use stackpro_store::{
-    Client, HostKind, InstancePhase, InstanceRow, MailState, Member, OutMail, Resource, ResourceKind, ResourceState,
+    Client, HostKind, InstancePhase, InstanceRow, MailEvent, Member, OutMail, Resource, ResourceKind, ResourceState,
     Role, Session, StackPhase, Store, TillEvent, TillEventState,
 };
 
@@ -102,6 +103,20 @@ pub(crate) fn mail(id: &str, client: Option<&ClientId>, at: Time) -> OutMail {
         error: None,
         created_at: at,
         sent_at: None,
+    }
+}
+
+/// About Ann.
+pub(crate) fn mail_event(id: &str, mail: Option<&str>, fate: Fate, at: Time) -> MailEvent {
+    MailEvent {
+        id: id.into(),
+        mail_id: mail.map(str::to_owned),
+        client_id: None,
+        address: "ann@example.com".into(),
+        fate,
+        detail: format!("{} said so", fate.as_str()),
+        at,
+        received_at: NOW,
     }
 }
 

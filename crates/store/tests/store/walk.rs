@@ -3,17 +3,18 @@
 use std::sync::{Arc, Mutex};
 
 use stackpro_domain::lifecycle::{Event, State};
+use stackpro_domain::mail::Fate;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::{ClientId, Time};
 use stackpro_store::{
-    AuditRow, CertificateRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase, MailState,
+    AuditRow, CertificateRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase, MailEvent,
     Purpose, ResourceFilter, ResourceKind, ResourceState, Role, StackPhase, StoreError, TillEventState, Usage,
 };
 
 use crate::place::Place;
 use crate::samples::{
-    NOW, client, insert_clients, insert_instances, mail, member, resource, session, shared, till_event,
+    NOW, client, insert_clients, insert_instances, mail, mail_event, member, resource, session, shared, till_event,
 };
 
 on_both!(
@@ -25,7 +26,6 @@ on_both!(
     a_certificate_has_one_worker_at_a_time,
     usage_adds_up_over_restarts,
     the_ledger,
-    mails,
     till_events,
     contacts_and_audit,
     the_dashboard,
@@ -386,38 +386,6 @@ async fn the_ledger(place: Place) {
     assert_eq!((second.rows, second.next), (vec![bucket], None));
 }
 
-async fn mails(place: Place) {
-    let store = place.store().await;
-    let ids = insert_clients(&store, &["acme-law".into()]).await;
-    let mut tx = store.begin().await.unwrap();
-    for _ in 0..2 {
-        tx.enqueue_mail(&mail("m1", Some(&ids[0]), NOW)).await.unwrap();
-        tx.enqueue_mail(&mail("m2", Some(&ids[0]), NOW.plus(10))).await.unwrap();
-        tx.enqueue_mail(&mail("m3", None, NOW.plus(20))).await.unwrap();
-    }
-    tx.commit().await.unwrap();
-    let queued = async |at: Time| {
-        let mails = store.queued_mails(at, 10).await.unwrap();
-        mails.into_iter().map(|mail| mail.id).collect::<Vec<_>>()
-    };
-    assert_eq!(queued(NOW.plus(10)).await, ["m1", "m2"]);
-    assert_eq!(store.emails_this_month(&ids[0], NOW.plus(1)).await.unwrap(), 1);
-
-    let mut tx = store.begin().await.unwrap();
-    tx.mail_sent("m1", NOW.plus(30)).await.unwrap();
-    tx.mail_sent("m1", NOW.plus(31)).await.unwrap();
-    tx.mail_failed("m1", "too late to fail", NOW, false).await.unwrap();
-    tx.mail_failed("m2", "greylisted", NOW.plus(40), false).await.unwrap();
-    tx.mail_failed("m3", "no such mailbox", NOW, true).await.unwrap();
-    tx.commit().await.unwrap();
-    assert_eq!(queued(NOW.plus(39)).await, Vec::<String>::new());
-    assert_eq!(queued(NOW.plus(40)).await, ["m2"]);
-    let mails = store.mails_of(&ids[0], 10).await.unwrap();
-    assert_eq!((mails[0].id.as_str(), mails[0].attempts, mails[0].error.as_deref()), ("m2", 1, Some("greylisted")));
-    assert_eq!((mails[1].state, mails[1].sent_at, mails[1].attempts), (MailState::Sent, Some(NOW.plus(30)), 0));
-    assert_eq!(store.emails_this_month(&ids[0], NOW).await.unwrap(), 2);
-}
-
 async fn till_events(place: Place) {
     let store = place.store().await;
     let mut tx = store.begin().await.unwrap();
@@ -500,7 +468,10 @@ async fn the_dashboard(place: Place) {
     let mut tx = store.begin().await.unwrap();
     tx.insert_member(&ann).await.unwrap();
     tx.enqueue_mail(&mail("m1", Some(&ids[0]), NOW)).await.unwrap();
-    tx.enqueue_mail(&mail("m0", Some(&ids[0]), NOW.month_start().plus(-1))).await.unwrap();
+    for (id, at) in [("e0", NOW.month_start().plus(-1)), ("e1", NOW)] {
+        let event = MailEvent { client_id: Some(ids[0].clone()), ..mail_event(id, None, Fate::Sent, at) };
+        tx.mail_told(&event).await.unwrap();
+    }
     tx.enqueue_flow(crate::sight::flow("f1", "acme-law", "line")).await.unwrap();
     tx.enqueue_flow(crate::sight::flow("f2", "acme-law", "line")).await.unwrap();
     tx.commit().await.unwrap();

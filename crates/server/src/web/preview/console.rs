@@ -8,11 +8,14 @@ use super::{NOW, Pages, Words, id, show, usage, used_months};
 use crate::web::console;
 use crate::web::frame::{ConsoleFrame, SiteFrame};
 use crate::web::mail::{Mail, Recipient};
+use crate::web::mails;
 use crate::web::money::{Both, CostLine, InstancePage, Share, ThisMonth};
 
 impl Words {
     fn console_frame(&self) -> ConsoleFrame {
-        ConsoleFrame { csrf: self.text(), operator: self.text(), local: true, attention: 2, now: NOW, flash: None }
+        let notice = Some(format!("Amazon SES is in its sandbox {}", self.extra()));
+        let (csrf, operator) = (self.text(), self.text());
+        ConsoleFrame { csrf, operator, local: true, attention: 2, now: NOW, flash: None, notice }
     }
 
     fn flow(&self, kind: &str, state: &str) -> console::FlowRow {
@@ -43,12 +46,14 @@ impl Words {
         }
     }
 
-    fn mail(&self, subject: &str) -> console::MailRow {
+    fn mail(&self, subject: &str, state: &str) -> console::MailRow {
         console::MailRow {
-            id: self.text(),
+            href: "/console/mails/welcome-019ab7c2".into(),
             to: if self.extra().is_empty() { "ann@bakerlane.example".into() } else { self.text() },
             subject: format!("{subject} {}", self.extra()),
-            state: "sent".into(),
+            state: state.into(),
+            cause: (state == "bounced").then(|| format!("smtp; 550 5.1.1 user unknown {}", self.extra())),
+            client: Some(id()),
             at: NOW.plus(-HOUR),
         }
     }
@@ -191,7 +196,7 @@ fn client_page(words: &Words, priced: bool) -> console::ClientPage {
         months: used_months(),
         flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
         resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
-        mails: vec![words.mail("Welcome to StackPro: please confirm your address")],
+        mails: vec![words.mail("Welcome to StackPro: please confirm your address", "bounced")],
         actions: console::Actions { migrate: true, suspend: true, resume: true, delete: true },
         problem: Some(words.text()),
     }
@@ -289,7 +294,7 @@ fn flows(words: &Words) -> console::Flows {
 }
 
 fn mailbox(words: &Words) -> console::Mailbox {
-    let rows = vec![words.mail("3 days left of your free trial"), words.mail("Welcome to StackPro")];
+    let rows = vec![words.mail("3 days left of your free trial", "sent"), words.mail("Welcome to StackPro", "sent")];
     console::Mailbox { frame: words.console_frame(), rows, page: 1, pages: 1 }
 }
 
@@ -299,10 +304,46 @@ fn mail_page(words: &Words) -> console::MailPage {
     let letter = letter.compose(&Recipient { first_name: words.text(), company: words.text() }).unwrap();
     console::MailPage {
         frame: words.console_frame(),
-        mail: words.mail("Welcome to StackPro"),
+        mail: words.mail("Welcome to StackPro", "sent"),
         html: letter.html,
         text: letter.text,
     }
+}
+
+fn mail_log(words: &Words) -> mails::MailLog {
+    let states = ["queued", "sent", "delivered", "bounced", "complained", "suppressed", "failed"];
+    mails::MailLog {
+        frame: words.console_frame(),
+        rows: states.map(|state| words.mail("3 days left of your free trial", state)).into(),
+        client: words.text(),
+        state: "bounced".into(),
+        problem: Some(words.text()),
+        next: Some(words.text()),
+    }
+}
+
+fn mail_history(words: &Words) -> mails::MailHistory {
+    let told = |fate: &str| mails::ToldRow { fate: fate.into(), detail: words.text(), at: NOW };
+    mails::MailHistory {
+        frame: words.console_frame(),
+        mail: words.mail("Welcome to StackPro", "bounced"),
+        kind: words.text(),
+        attempts: 1,
+        created_at: NOW,
+        told: ["sent", "soft_bounce", "hard_bounce"].map(told).into(),
+        suppressed: true,
+    }
+}
+
+fn suppressed(words: &Words) -> mails::Suppressed {
+    let row = |fate: &str| mails::SuppressedRow {
+        address: words.text(),
+        fate: fate.into(),
+        detail: words.text(),
+        since: NOW.plus(-DAY),
+    };
+    let rows = ["hard_bounce", "complaint"].map(row).into();
+    mails::Suppressed { frame: words.console_frame(), rows, problem: Some(words.text()), next: Some(words.text()) }
 }
 
 fn time(words: &Words) -> console::TimeMachine {
@@ -327,6 +368,9 @@ pub(super) fn pages(words: &Words) -> Pages {
         show("console/resources", &resources(words)),
         show("console/flows", &flows(words)),
         show("console/flow", &flow_page(words)),
+        show("console/mails", &mail_log(words)),
+        show("console/mail-history", &mail_history(words)),
+        show("console/suppressed", &suppressed(words)),
         show("console/mailbox", &mailbox(words)),
         show("console/mail", &mail_page(words)),
         show("console/contacts", &contacts),
