@@ -1,10 +1,10 @@
 //! Which mail goes to whom, written in the transaction of what it is about. The words are in [`crate::web::mail`].
 
-use stackpro_domain::ClientId;
 use stackpro_domain::lifecycle::Reminder;
 use stackpro_domain::mail::MailState;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::time::DAY;
+use stackpro_domain::{ClientId, Time};
 use stackpro_store::{Client, Member, OutMail, Purpose, Resource, Role, StoreError, Tx};
 
 use crate::lives::one_time_link;
@@ -32,15 +32,15 @@ pub async fn welcome(world: &World, tx: &mut Tx, client: &Client, owner: &Member
         ("invitation", Mail::Invitation { inviter: settings.name.clone(), set_password_url })
     };
     let id = format!("{kind}-{}", owner.id);
-    send(world, tx, Letter { id, kind, client, to: owner, mail }).await
+    send(world, tx, Letter { id, kind, client: Some(client), to: owner, mail }).await
 }
 
 /// The link to confirm an address, once more.
 pub async fn verify(world: &World, tx: &mut Tx, client: &Client, member: &Member) -> Result<(), StoreError> {
     let verify_url = one_time_link(world, tx, Purpose::VerifyEmail, &member.id, LINK_MS).await?;
     let id = world.ids.uuid(world.clock.now());
-    send(world, tx, Letter { id, kind: "verify_address", client, to: member, mail: Mail::VerifyAddress { verify_url } })
-        .await
+    let mail = Mail::VerifyAddress { verify_url };
+    send(world, tx, Letter { id, kind: "verify_address", client: Some(client), to: member, mail }).await
 }
 
 /// To a person whom a member invites.
@@ -54,8 +54,18 @@ pub async fn invite(
     let set_password_url = one_time_link(world, tx, Purpose::SetPassword, &invited.id, LINK_MS).await?;
     let inviter = format!("{} {}", inviter.first_name, inviter.last_name);
     let mail = Mail::Invitation { inviter, set_password_url };
-    send(world, tx, Letter { id: format!("invitation-{}", invited.id), kind: "invitation", client, to: invited, mail })
-        .await
+    send(
+        world,
+        tx,
+        Letter {
+            id: format!("invitation-{}", invited.id),
+            kind: "invitation",
+            client: Some(client),
+            to: invited,
+            mail,
+        },
+    )
+    .await
 }
 
 /// To the owners, about a date. The receipt of a deletion follows when there is something to receipt.
@@ -82,7 +92,7 @@ pub async fn remind(world: &World, tx: &mut Tx, client: &Client, reminder: Remin
     };
     for owner in owners(world, &client.id).await? {
         let id = world.ids.uuid(now);
-        send(world, tx, Letter { id, kind: &kind, client, to: &owner, mail: mail.clone() }).await?;
+        send(world, tx, Letter { id, kind: &kind, client: Some(client), to: &owner, mail: mail.clone() }).await?;
     }
     Ok(())
 }
@@ -102,7 +112,7 @@ pub async fn moved(
     };
     for owner in owners(world, &client.id).await? {
         let id = format!("moved-{flow}-{}", owner.id);
-        send(world, tx, Letter { id, kind: "moved", client, to: &owner, mail: mail.clone() }).await?;
+        send(world, tx, Letter { id, kind: "moved", client: Some(client), to: &owner, mail: mail.clone() }).await?;
     }
     Ok(())
 }
@@ -122,7 +132,22 @@ pub async fn deleted(
     let mail = Mail::Deleted { receipts: receipts.collect() };
     for owner in owners(world, &client.id).await? {
         let id = format!("deleted-{flow}-{}", owner.id);
-        send(world, tx, Letter { id, kind: "deleted", client, to: &owner, mail: mail.clone() }).await?;
+        send(world, tx, Letter { id, kind: "deleted", client: Some(client), to: &owner, mail: mail.clone() }).await?;
+    }
+    Ok(())
+}
+
+/// To each operator: something needs them. What it is, and since when, makes it one mail.
+pub async fn attention(
+    world: &World,
+    tx: &mut Tx,
+    operators: &[Member],
+    mail: &Mail,
+    (of, since): (&str, Time),
+) -> Result<(), StoreError> {
+    for operator in operators {
+        let id = format!("attention-{of}-{}-{}", since.ms(), operator.id);
+        send(world, tx, Letter { id, kind: "attention", client: None, to: operator, mail: mail.clone() }).await?;
     }
     Ok(())
 }
@@ -136,17 +161,19 @@ struct Letter<'a> {
     /// The same id is sent once.
     id: String,
     kind: &'a str,
-    client: &'a Client,
+    /// None when it concerns us, and not a client.
+    client: Option<&'a Client>,
     to: &'a Member,
     mail: Mail,
 }
 
 async fn send(world: &World, tx: &mut Tx, letter: Letter<'_>) -> Result<(), StoreError> {
-    let to = Recipient { first_name: letter.to.first_name.clone(), company: letter.client.company.clone() };
+    let company = letter.client.map_or(&world.settings.name, |client| &client.company).clone();
+    let to = Recipient { first_name: letter.to.first_name.clone(), company };
     let content = letter.mail.compose(&to).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let mail = OutMail {
         id: letter.id,
-        client_id: Some(letter.client.id.clone()),
+        client_id: letter.client.map(|client| client.id.clone()),
         kind: letter.kind.to_owned(),
         to: letter.to.email.clone(),
         subject: content.subject,

@@ -78,6 +78,7 @@ pub struct Wakes {
     pub sweeper: Notify,
     pub mailer: Notify,
     pub till_events: Notify,
+    pub attention: Notify,
 }
 
 impl World {
@@ -88,6 +89,9 @@ impl World {
         }
         if committed.till_event {
             self.wakes.till_events.notify_one();
+        }
+        if committed.parked {
+            self.wakes.attention.notify_one();
         }
         if committed.enqueued_flow {
             self.wakes.fleet.notify_one();

@@ -1,6 +1,6 @@
 //! Flows as the business sees them: enqueued with what caused them, read as timelines, set going by a person.
 
-use stackpro_domain::{ClientId, FlowId};
+use stackpro_domain::{ClientId, FlowId, Time};
 use stackpro_flow::state::{Refused, retry, turn_back};
 use stackpro_flow::{Flow, FlowState, NewFlow, Step};
 
@@ -23,6 +23,17 @@ pub(crate) const NEWEST: &str = "SELECT * FROM flows WHERE subject = $1 ORDER BY
 /// Before and after the names of the flows that are known.
 pub(crate) const STRANGE: (&str, &str) =
     ("SELECT * FROM flows WHERE next_at <= $1 AND kind || ' v' || version NOT IN", " ORDER BY next_at, id LIMIT $2");
+
+pub(crate) const UNTOLD: &str = "SELECT * FROM flows WHERE untold_at IS NOT NULL ORDER BY untold_at, id LIMIT $1";
+
+/// What parked, and when.
+pub(crate) struct Untold<T>(pub T, pub Time);
+
+impl<T: Record> Record for Untold<T> {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self(T::read(row)?, row.time("untold_at")?))
+    }
+}
 
 impl Store {
     /// The flows of a client, the newest first.
@@ -72,6 +83,12 @@ impl Store {
         among_after(vec![before.into(), limit.into()], STRANGE.0, names, STRANGE.1).all(conn).await
     }
 
+    /// Parked flows of which no operator has been told, with when they parked; the longest parked first.
+    pub async fn untold_flows(&self, limit: u32) -> Result<Vec<(Flow, Time)>> {
+        let found: Vec<Untold<Flow>> = q(UNTOLD).bind(limit).all(&mut self.read().await?).await?;
+        Ok(found.into_iter().map(|Untold(flow, at)| (flow, at)).collect())
+    }
+
     /// How many flows wait for a person.
     pub async fn flows_needing_attention(&self) -> Result<u64> {
         let sql = "SELECT count(*) AS n FROM flows WHERE state = 'parked'";
@@ -119,6 +136,13 @@ impl Tx {
         self.set_going(id, |flow, steps, now| turn_back(flow, steps, now, at)).await
     }
 
+    /// The operators are told, in this transaction, of a flow that parked at this time. False: someone told
+    /// them, or set it going, before.
+    pub async fn flow_is_told(&mut self, id: &FlowId, parked_at: Time) -> Result<bool> {
+        let sql = "UPDATE flows SET untold_at = NULL WHERE id = $1 AND untold_at = $2";
+        Ok(q(sql).bind(id).bind(parked_at).run(&mut self.conn).await? == 1)
+    }
+
     async fn set_going(
         &mut self,
         id: &FlowId,
@@ -150,7 +174,9 @@ impl Tx {
         let changed: Vec<Changed<'_>> =
             (0..steps.len()).filter(|&i| before[i] != steps[i]).map(|i| (&flow.id, i, &steps[i])).collect();
         records::write_steps(&mut self.conn, &changed).await?;
-        records::write_flow(&mut self.conn, flow, steps, now).await?;
+        let at = self.store.now();
+        records::write_flow(&mut self.conn, flow, steps, now, at).await?;
+        self.committed.parked |= flow.state == FlowState::Parked;
         self.touch(&flow.subject);
         Ok(())
     }
@@ -168,10 +194,11 @@ impl Tx {
         open.reverse();
         let now = self.store.lease_now(&mut self.conn).await?;
         let mut not_before = now;
-        let superseded = |head: &Unfinished| head.state == FlowState::Parked && open.iter().any(|f| f.supersedes);
-        if open.last().is_some_and(superseded)
-            && let Some(parked) = open.pop()
-        {
+        // By a later one: what supersedes others may park, too.
+        let superseded = open.split_last().is_some_and(|(head, behind)| {
+            head.state == FlowState::Parked && behind.iter().any(|later| later.supersedes)
+        });
+        if superseded && let Some(parked) = open.pop() {
             not_before = not_before.max(self.abandon(&parked.id).await?);
         }
         match open.last() {
@@ -183,7 +210,8 @@ impl Tx {
     /// Returns until when a step of it may still be executing: its lease cannot be renewed any more.
     async fn abandon(&mut self, id: &FlowId) -> Result<i64> {
         let at = self.store.now();
-        let sql = "UPDATE flows SET state = 'abandoned', finished_at = $2, next_at = NULL WHERE id = $1";
+        let sql =
+            "UPDATE flows SET state = 'abandoned', finished_at = $2, next_at = NULL, untold_at = NULL WHERE id = $1";
         q(sql).bind(id).bind(at).run(&mut self.conn).await?;
         let sql = "SELECT max(lease_until) AS n FROM steps WHERE flow_id = $1";
         Ok(q(sql).bind(id).maybe_number(&mut self.conn).await?.unwrap_or(0))

@@ -66,6 +66,8 @@ pub struct Committed {
     pub enqueued_flow: bool,
     pub queued_mail: bool,
     pub till_event: bool,
+    /// Something stopped, and the operators are to be told.
+    pub parked: bool,
     /// Clients whose rows or flows changed, by id.
     pub touched: Vec<String>,
 }

@@ -95,6 +95,12 @@ impl Store {
         member_count(&mut self.read().await?, client).await
     }
 
+    /// The oldest first.
+    pub async fn operators(&self) -> Result<Vec<Member>> {
+        let sql = "SELECT * FROM members WHERE role = 'operator' ORDER BY created_at, id";
+        q(sql).all(&mut self.read().await?).await
+    }
+
     pub async fn operators_exist(&self) -> Result<bool> {
         let sql = "SELECT count(*) AS n FROM (SELECT 1 AS one FROM members WHERE role = 'operator' LIMIT 1) AS found";
         Ok(q(sql).number(&mut self.read().await?).await? > 0)

@@ -44,6 +44,8 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("", among(records::STEPS.0, ["a", "b", "c"], records::STEPS.1)),
         ("flows_unfinished", q(flows::UNFINISHED).bind("c")),
         ("flows_subject_place", q(flows::NEWEST).bind("c").bind(1_i64)),
+        ("flows_untold", q(flows::UNTOLD).bind(10_i64)),
+        ("till_events_untold", q(till::UNTOLD).bind(10_i64)),
         ("mails_next_at", q(mails::ANY_DUE).bind(at)),
         ("mails_next_at", q(mails::DUE).bind(at).bind(10_i64)),
         ("mails_created", q(mails::LINES).bind(at).bind("m").bind(10_i64)),

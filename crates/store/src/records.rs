@@ -1,6 +1,6 @@
 //! Flows and steps as rows.
 
-use stackpro_domain::FlowId;
+use stackpro_domain::{FlowId, Time};
 use stackpro_flow::state::{Lease, next_at};
 use stackpro_flow::{Flow, FlowState, Step, StepState};
 
@@ -132,9 +132,11 @@ pub(crate) async fn write_steps(conn: &mut Conn, changed: &[Changed<'_>]) -> Res
 }
 
 /// Writes what may have changed of a flow, and when to look at it again. What was due long ago counts as due
-/// `now`, so that flows come in the order in which they became due.
-pub(crate) async fn write_flow(conn: &mut Conn, flow: &Flow, steps: &[Step], now: i64) -> Result<()> {
-    let sql = "UPDATE flows SET state = $2, undoing = $3, cause = $4, finished_at = $5, next_at = $6 WHERE id = $1";
+/// `now`, so that flows come in the order in which they became due. When it parks, which is `at` the business's
+/// time, someone has to be told.
+pub(crate) async fn write_flow(conn: &mut Conn, flow: &Flow, steps: &[Step], now: i64, at: Time) -> Result<()> {
+    let sql = "UPDATE flows SET state = $2, undoing = $3, cause = $4, finished_at = $5, next_at = $6, \
+        untold_at = CASE WHEN $2 <> 'parked' THEN NULL WHEN state = 'parked' THEN untold_at ELSE $7 END WHERE id = $1";
     q(sql)
         .bind(&flow.id)
         .bind(flow.state.as_str())
@@ -142,6 +144,7 @@ pub(crate) async fn write_flow(conn: &mut Conn, flow: &Flow, steps: &[Step], now
         .bind(&flow.cause)
         .bind(flow.finished_at)
         .bind(next_at(flow, steps).map(|at| at.max(now)))
+        .bind(at)
         .run(conn)
         .await?;
     Ok(())

@@ -3,6 +3,7 @@
 use stackpro_domain::Time;
 
 use crate::error::Result;
+use crate::flows::Untold;
 use crate::model::{TillEvent, TillEventState};
 use crate::query::{Record, Row, q, values};
 use crate::{Store, Tx};
@@ -32,6 +33,7 @@ impl Record for New {
 
 pub(crate) const DUE: &str = "SELECT * FROM till_events WHERE next_at <= $1 ORDER BY next_at, id LIMIT $2";
 pub(crate) const PARKED: &str = "SELECT * FROM till_events WHERE state = 'parked' ORDER BY received_at, id LIMIT $1";
+pub(crate) const UNTOLD: &str = "SELECT * FROM till_events WHERE untold_at IS NOT NULL ORDER BY untold_at, id LIMIT $1";
 const PARKED_COUNT: &str = "SELECT count(*) AS n FROM till_events WHERE state = 'parked'";
 /// How many events one statement inserts at most: far below any limit on arguments.
 const CHUNK: usize = 500;
@@ -50,6 +52,12 @@ impl Store {
     /// How many events wait for a person.
     pub async fn till_events_needing_attention(&self) -> Result<u64> {
         Ok(q(PARKED_COUNT).number(&mut self.read().await?).await?.unsigned_abs())
+    }
+
+    /// Parked events of which no operator has been told, with when they parked; the longest parked first.
+    pub async fn untold_till_events(&self, limit: u32) -> Result<Vec<(TillEvent, Time)>> {
+        let found: Vec<Untold<TillEvent>> = q(UNTOLD).bind(limit).all(&mut self.read().await?).await?;
+        Ok(found.into_iter().map(|Untold(event, at)| (event, at)).collect())
     }
 
     pub async fn till_event(&self, id: &str) -> Result<Option<TillEvent>> {
@@ -96,11 +104,18 @@ impl Tx {
 
     /// Sets a parked one to be handled again now, with all its attempts before it. False: it is not parked.
     pub async fn retry_till_event(&mut self, id: &str, now: Time) -> Result<bool> {
-        let sql = "UPDATE till_events SET state = 'received', attempts = 0, next_at = $2, handled_at = NULL \
-            WHERE id = $1 AND state = 'parked'";
+        let sql = "UPDATE till_events SET state = 'received', attempts = 0, next_at = $2, handled_at = NULL, \
+            untold_at = NULL WHERE id = $1 AND state = 'parked'";
         let changed = q(sql).bind(id).bind(now).run(&mut self.conn).await? == 1;
         self.committed.till_event |= changed;
         Ok(changed)
+    }
+
+    /// The operators are told, in this transaction, of an event that parked at this time. False: someone told
+    /// them, or had it tried again, before.
+    pub async fn till_event_is_told(&mut self, id: &str, parked_at: Time) -> Result<bool> {
+        let sql = "UPDATE till_events SET untold_at = NULL WHERE id = $1 AND untold_at = $2";
+        Ok(q(sql).bind(id).bind(parked_at).run(&mut self.conn).await? == 1)
     }
 
     /// How handling it ended. `Received` with an error: to be tried again at `next_at`.
@@ -113,7 +128,9 @@ impl Tx {
         next_at: Option<Time>,
     ) -> Result<()> {
         let sql = "UPDATE till_events SET state = $2, handled_at = $3, error = $4, next_at = $5, \
-            attempts = attempts + 1 WHERE id = $1";
+            attempts = attempts + 1, untold_at = $6 WHERE id = $1";
+        let parked = state == TillEventState::Parked;
+        self.committed.parked |= parked;
         let again = state == TillEventState::Received;
         q(sql)
             .bind(id)
@@ -121,6 +138,7 @@ impl Tx {
             .bind((!again).then_some(now))
             .bind(error)
             .bind(next_at.filter(|_| again))
+            .bind(parked.then_some(now))
             .run(&mut self.conn)
             .await?;
         Ok(())

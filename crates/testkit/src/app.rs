@@ -1,6 +1,8 @@
 //! The whole product as a process of its own, on a folder of its own.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,8 +15,8 @@ use tempfile::TempDir;
 use crate::processes::processes_of;
 use crate::wait::eventually;
 
-/// How long a start may take. It is one process and one file; more than this is a hang.
-const START_WITHIN: Duration = Duration::from_secs(20);
+/// How long a start may take. It is one process and one file; more than this is a hang, also on a busy machine.
+const START_WITHIN: Duration = Duration::from_mins(1);
 
 /// What `serve` writes to `DATA/serve.json` once it listens.
 #[derive(Clone, Debug, Deserialize)]
@@ -252,6 +254,21 @@ impl TestApp {
         tails.collect::<Vec<_>>().join("\n")
     }
 
+    /// Whether it answers at all, for whoever reads why a test failed.
+    fn health(&self) -> String {
+        let within = Duration::from_secs(5);
+        let asked = (|| {
+            let address = self.info.url.trim_start_matches("http://").parse().map_err(std::io::Error::other)?;
+            let mut stream = TcpStream::connect_timeout(&address, within)?;
+            stream.set_read_timeout(Some(within))?;
+            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+            let mut answer = [0; 40];
+            let read = stream.read(&mut answer)?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer[..read]).lines().next().unwrap_or("").to_owned())
+        })();
+        asked.unwrap_or_else(|error| error.to_string())
+    }
+
     /// How the process ended, if it has.
     pub fn exited(&mut self) -> Option<std::process::ExitStatus> {
         self.process.as_mut().and_then(|process| process.try_wait().ok().flatten())
@@ -304,6 +321,9 @@ impl TestApp {
 
     /// Ends everything that belongs to this app and asserts that nothing is left running.
     pub fn stop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- GET /health: {}", self.health());
+        }
         self.kill9();
         let output = self.command(&["stop"]);
         let left = settled(&self.data);

@@ -12,7 +12,7 @@ use crate::forms::Form;
 use crate::wait::eventually;
 
 /// Long enough for a cold instance on a busy machine; a healthy run takes a tenth of it.
-const READY_WITHIN: Duration = Duration::from_mins(1);
+const READY_WITHIN: Duration = Duration::from_mins(2);
 
 /// Everyone's, since strength is not what most tests are about.
 pub const PASSWORD: &str = "correct horse battery staple 7";

@@ -1,6 +1,7 @@
 //! Reconcilers: loops without input that make what is into what should be. Each is idempotent, woken by a
 //! signal and by a timer, and has one code path; a signal says only that it may be worth looking now.
 
+pub mod attention;
 pub mod fleet;
 pub mod housekeeper;
 pub mod lifecycle;
@@ -49,5 +50,6 @@ pub async fn run(world: Arc<World>, shutdown: CancellationToken) {
         sweeper::run(&world, shutdown.clone()),
         mailer::run(&world, shutdown.clone()),
         till_events::run(&world, shutdown.clone()),
+        attention::run(&world, shutdown.clone()),
     );
 }

@@ -7,6 +7,7 @@ mod costs;
 
 mod accounts;
 mod agents;
+mod attention;
 mod authority;
 mod bad_input;
 mod edge;

@@ -88,7 +88,7 @@ async fn delete_with_receipts(app: &TestApp, person: &Person, site: &str) {
 
 /// Waits until nothing of a client's exists, and returns what is known of it.
 pub(crate) async fn gone(app: &TestApp, client: &str) -> Value {
-    eventually("everything of the client's is deleted", Duration::from_mins(1), async || {
+    eventually("everything of the client's is deleted", Duration::from_mins(3), async || {
         let shown = app.command_json(&["clients", "show", client, "--json"]);
         let deleted = |r: &Value| r["state"].as_str().is_some_and(|state| state.eq_ignore_ascii_case("deleted"));
         let over = shown["stack"].as_str().is_some_and(|stack| stack.eq_ignore_ascii_case("deleted"));
@@ -99,7 +99,7 @@ pub(crate) async fn gone(app: &TestApp, client: &str) -> Value {
 
 /// Nothing needs attention, and the ledger and the cloud agree.
 pub(crate) async fn healthy(app: &TestApp) {
-    eventually("the doctor is content", Duration::from_secs(20), async || {
+    eventually("the doctor is content", Duration::from_mins(1), async || {
         let output = app.command(&["doctor", "--json"]);
         let checks: Value = serde_json::from_slice(&output.stdout).ok()?;
         // What the till says depends on whether it still runs where this node was told.

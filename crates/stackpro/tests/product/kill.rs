@@ -18,7 +18,8 @@ use case::{Case, nothing_under_way};
 
 /// Whole products at once. Most of their time is waiting for a dead node's lease.
 const SIDE_BY_SIDE: usize = 8;
-const WITHIN: Duration = Duration::from_mins(2);
+/// For whatever must become true. A busy machine takes a multiple of what a quiet one does.
+const WITHIN: Duration = Duration::from_mins(5);
 const COMMIT_OF_A_MOVE: &str = "cut_over";
 const MOMENTS: [&str; 3] = ["before", "after", "recorded"];
 

@@ -23,6 +23,7 @@ on_both!(
     a_parked_flow_is_retried,
     a_parked_flow_turns_back_only_before_its_commit,
     a_deletion_supersedes_what_is_parked,
+    a_deletion_that_parks_waits_for_a_person,
     what_supersedes_waits_for_what_may_still_run,
     an_owner_who_lost_the_lease_is_fenced,
     a_slow_step_keeps_its_lease,
@@ -184,6 +185,20 @@ async fn a_parked_flow_is_retried(place: Place) {
     until(&store, "f1", FlowState::Parked).await;
     assert_eq!(store.flows_needing_attention().await.unwrap(), 1);
     assert_eq!(state(&store, "f2").await, FlowState::Waiting);
+    // Of several who tell of it, one does.
+    let (flow, parked_at) = store.untold_flows(10).await.unwrap().remove(0);
+    let tellers = (0..4).map(|_| {
+        let (store, id) = (store.clone(), flow.id.clone());
+        tokio::spawn(async move {
+            let mut tx = store.begin().await.unwrap();
+            let first = tx.flow_is_told(&id, parked_at).await.unwrap();
+            tx.commit().await.unwrap();
+            first
+        })
+    });
+    let told = futures::future::join_all(tellers).await;
+    assert_eq!(told.into_iter().filter(|first| *first.as_ref().unwrap()).count(), 1);
+    assert!(store.untold_flows(10).await.unwrap().is_empty());
     world.open_the_gate();
     let mut tx = store.begin().await.unwrap();
     tx.retry_flow(&"f1".parse().unwrap()).await.unwrap().unwrap();
@@ -245,7 +260,22 @@ async fn a_deletion_supersedes_what_is_parked(place: Place) {
     enqueue(&store, &[("h1", "corp", "gated"), ("h2", "corp", "line")]).await;
     until(&store, "h1", FlowState::Parked).await;
     assert_eq!(state(&store, "h2").await, FlowState::Waiting);
+    let untold = store.untold_flows(10).await.unwrap();
+    assert_eq!(untold.iter().map(|(flow, _)| flow.id.as_str()).collect::<Vec<_>>(), ["h1"], "the others are abandoned");
     working.stop().await;
+}
+
+async fn a_deletion_that_parks_waits_for_a_person(place: Place) {
+    let store = place.store().await;
+    enqueue(&store, &[("f1", "acme", "deleting")]).await;
+    let first = store.claim(&ask("w")).await.unwrap().remove(0);
+    let undo = follows(store.end(&first.key, Outcome::Failed("no".into()), &ask("w")).await.unwrap());
+    store.end(&undo[0].key, Outcome::Failed("no undo".into()), &ask("w")).await.unwrap();
+    assert_eq!(state(&store, "f1").await, FlowState::Parked);
+    assert_eq!(store.untold_flows(10).await.unwrap().len(), 1);
+    enqueue(&store, &[("f2", "acme", "deleting")]).await;
+    assert_eq!(state(&store, "f1").await, FlowState::Abandoned);
+    assert!(store.untold_flows(10).await.unwrap().is_empty());
 }
 
 async fn what_supersedes_waits_for_what_may_still_run(place: Place) {

@@ -412,7 +412,14 @@ async fn till_events(place: Place) {
     assert_eq!(due(NOW.plus(50).ms()).await, ["e2"]);
     let parked = store.till_event("e3").await.unwrap().unwrap();
     assert_eq!((parked.state, parked.attempts, parked.handled_at), (TillEventState::Parked, 1, Some(NOW)));
-    assert_eq!(store.till_events_parked(10).await.unwrap(), [parked]);
+    assert_eq!(store.till_events_parked(10).await.unwrap(), std::slice::from_ref(&parked));
+    assert_eq!(store.untold_till_events(10).await.unwrap(), [(parked, NOW)]);
+    for first in [true, false] {
+        let mut tx = store.begin().await.unwrap();
+        assert_eq!(tx.till_event_is_told("e3", NOW).await.unwrap(), first);
+        tx.commit().await.unwrap();
+    }
+    assert_eq!(store.untold_till_events(10).await.unwrap(), []);
     assert_eq!(store.till_events_needing_attention().await.unwrap(), 1);
     let mut tx = store.begin().await.unwrap();
     assert!(!tx.retry_till_event("e1", NOW).await.unwrap(), "what is handled stays handled");
@@ -505,7 +512,8 @@ async fn hooks_fire_after_commits_only(place: Place) {
     tx.insert_till_event(&till_event("e1")).await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 0);
     tx.commit().await.unwrap();
-    let all = Committed { enqueued_flow: true, queued_mail: true, till_event: true, touched: vec!["acme-law".into()] };
+    let touched = vec!["acme-law".into()];
+    let all = Committed { enqueued_flow: true, queued_mail: true, till_event: true, parked: false, touched };
     assert_eq!(*seen.lock().unwrap(), [all]);
     store.ping().await.unwrap();
     store.close().await;
