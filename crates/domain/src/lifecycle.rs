@@ -83,6 +83,8 @@ pub enum Event {
     DateCame,
     /// The till says that they have paid until then.
     Paid { until: Time },
+    /// They pay by another interval from now on: the period that they have paid ends then, be it sooner.
+    PeriodChanged { until: Time },
     /// The till could not charge them, and tries until then.
     PaymentFailed { dunning_ends_at: Time },
     /// They pay no further period, or do so after all.
@@ -165,11 +167,15 @@ impl Life {
         match event {
             Event::DateCame => Ok(self.until(trial, now)),
             Event::Paid { until } => Ok(self.paid(until)),
+            Event::PeriodChanged { until } if self.state.is_paying() => {
+                let (life, effects) = self.paid(until);
+                Ok((Self { paid_until: Some(until), ..life }, effects))
+            }
             Event::PaymentFailed { dunning_ends_at } => Ok(self.payment_failed(dunning_ends_at)),
             Event::CancelsAtPeriodEnd(cancels) if self.state.is_paying() => {
                 Ok((Self { cancels_at_period_end: cancels, ..self.clone() }, Vec::new()))
             }
-            Event::CancelsAtPeriodEnd(_) => Err(self.refuse(event)),
+            Event::PeriodChanged { .. } | Event::CancelsAtPeriodEnd(_) => Err(self.refuse(event)),
             Event::SubscriptionEnded if self.state.is_paying() => Ok(self.suspend(trial, now)),
             Event::SubscriptionEnded => Ok((self.clone(), Vec::new())),
             Event::TrialCancelled => match self.state {
@@ -191,6 +197,7 @@ impl Life {
         let what = match event {
             Event::DateCame => "moved by a date",
             Event::Paid { .. } => "paid for",
+            Event::PeriodChanged { .. } => "given another period: it pays for none",
             Event::PaymentFailed { .. } => "dunned",
             Event::CancelsAtPeriodEnd(_) => "cancelled at its period's end: it pays for none",
             Event::SubscriptionEnded => "ended by the till",

@@ -66,6 +66,18 @@ fn paying_moves_once_and_is_kept() {
 }
 
 #[test]
+fn a_shorter_interval_ends_sooner() {
+    let trial = trial();
+    let (life, _) = Life::begin(&trial, day(0)).apply(Event::Paid { until: day(366) }, &trial, day(1)).unwrap();
+    let (life, effects) = life.apply(Event::PeriodChanged { until: day(41) }, &trial, day(10)).unwrap();
+    assert_eq!((life.state, life.paid_until, effects), (State::Active, Some(day(41)), vec![]));
+    let (life, _) = life.apply(Event::CancelsAtPeriodEnd(true), &trial, day(11)).unwrap();
+    assert_eq!(life.apply(Event::DateCame, &trial, day(41)).unwrap().0.state, State::Suspended);
+    let unpaid = Life::begin(&trial, day(0));
+    assert!(unpaid.apply(Event::PeriodChanged { until: day(41) }, &trial, day(2)).is_err());
+}
+
+#[test]
 fn dunning_then_suspension_then_payment() {
     let trial = trial();
     let (life, _) = Life::begin(&trial, day(0)).apply(Event::Paid { until: day(31) }, &trial, day(1)).unwrap();

@@ -206,6 +206,63 @@ pub struct CheckoutResponse {
     pub url: String,
 }
 
+/// What another plan would cost from now on.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanPreview {
+    pub plan_id: String,
+    /// `month` or `year`.
+    pub interval: String,
+    /// When the change is confirmed within 15 minutes and names this moment, it costs exactly this.
+    #[schema(value_type = String)]
+    pub at: Time,
+    pub lines: Vec<PreviewLine>,
+    /// Charged at once.
+    pub due_cents: i64,
+    /// Taken off the next invoices.
+    pub credit_cents: i64,
+    /// The price of each period from now on.
+    pub price_cents: i64,
+}
+
+/// One line of the invoice; below 0 it is in the client's favour.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PreviewLine {
+    pub what: String,
+    pub amount_cents: i64,
+}
+
+/// A change of plan that was previewed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanChangeRequest {
+    #[schema(example = "business")]
+    pub plan_id: String,
+    /// `month` or `year`.
+    #[schema(example = "month")]
+    pub interval: String,
+    /// As the preview said it.
+    pub at: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Invoice {
+    pub id: String,
+    pub number: Option<String>,
+    #[schema(value_type = String)]
+    pub created_at: Time,
+    /// `draft`, `open`, `paid`, `uncollectible` or `void`.
+    pub status: String,
+    /// Below 0 it is a credit.
+    pub total_cents: i64,
+    pub paid_cents: i64,
+    /// Where it is shown.
+    pub url: Option<String>,
+    pub pdf_url: Option<String>,
+}
+
 /// The operator's way to make a client. The owner gets a mail with a link to set their password.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

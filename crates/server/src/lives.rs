@@ -121,10 +121,25 @@ async fn run_dedicated(world: &World, tx: &mut Tx, client: &Client) -> Result<()
     if matches!(client.stack, StackPhase::Suspending | StackPhase::Suspended) {
         enqueue(world, tx, &RESUME, client, &power(client)).await?;
     }
-    if client.hosting.as_ref().is_none_or(|hosting| hosting.kind == HostKind::Shared) {
+    let shared = client.hosting.as_ref().is_none_or(|hosting| hosting.kind == HostKind::Shared);
+    if shared || !fits(world, tx, client).await? {
         migrate(world, tx, client).await?;
     }
     Ok(())
+}
+
+/// A paying client's plan is another one now: its limits, and an instance of its type.
+pub async fn plan_changed(world: &World, tx: &mut Tx, client: &Client) -> Result<(), StoreError> {
+    if fits(world, tx, client).await? {
+        return enqueue(world, tx, &REFRESH, client, &power(client)).await;
+    }
+    migrate(world, tx, client).await
+}
+
+/// Whether the instance of their own that they are on, or are on their way to, is of their plan's type.
+async fn fits(world: &World, tx: &mut Tx, client: &Client) -> Result<bool, StoreError> {
+    let Some(plan) = world.plans.get(&client.plan) else { return Ok(true) };
+    Ok(tx.newest_instance_type(&client.id).await?.is_some_and(|found| found == plan.instance_type))
 }
 
 /// Begins a move to an instance of the plan's type.

@@ -3,6 +3,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use stackpro_domain::change::NoChange;
 use stackpro_domain::lifecycle::Refused;
 use stackpro_domain::limits::LimitReached;
 use stackpro_protocol::api::FieldError;
@@ -187,6 +188,11 @@ impl From<TillError> for Error {
     fn from(error: TillError) -> Self {
         match error {
             TillError::Unavailable(_) => Self::Unavailable(error.to_string()),
+            // Of the card, in the till's words for its holder.
+            TillError::Refused { status: 402, message, .. } => Self::NotNow(format!(
+                "The payment did not succeed, and nothing has changed: {message} Change the card under Settings, \
+                 Cards and invoices; then try again."
+            )),
             TillError::Refused { .. } => Self::Internal(error.to_string()),
         }
     }
@@ -195,6 +201,15 @@ impl From<TillError> for Error {
 impl From<Refused> for Error {
     fn from(error: Refused) -> Self {
         Self::NotNow(format!("This is not possible: {error}."))
+    }
+}
+
+impl From<NoChange> for Error {
+    fn from(error: NoChange) -> Self {
+        match error {
+            NoChange::TooSmall(limit) => Self::Limit(limit),
+            error => Self::NotNow(error.to_string()),
+        }
     }
 }
 

@@ -11,17 +11,18 @@ use stackpro_cloud::MailAccount;
 use stackpro_cloud::local::stripe::{Settings as StripeSettings, Stripe, WebhookEndpoint, WebhookFaults};
 use stackpro_cloud::local::{FaultSettings, LocalCloud, LocalSettings};
 use stackpro_domain::lifecycle::{Event, State};
-use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::time::DAY;
 use stackpro_domain::{ClientId, Clock, Time};
-use stackpro_protocol::api::CheckoutRequest;
+use stackpro_protocol::api::{CheckoutRequest, PlanChangeRequest};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
-use stackpro_server::http::begin_checkout;
+use stackpro_server::http::{begin_checkout, change_plan, preview_plan};
 use stackpro_server::ids::Ids;
 use stackpro_server::lives::{self, NewClient};
 use stackpro_server::prober::Prober;
+use stackpro_server::problem::Error;
 use stackpro_server::reconcilers::till_events;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
@@ -31,7 +32,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::VirtualClock;
 use crate::fleet::{Fleet, Odds};
-use crate::model::Account;
+use crate::model::{Account, Term};
 use crate::people::{Act, Card, Persona};
 use crate::{Failed, Plan, agent};
 
@@ -151,6 +152,7 @@ impl Business {
             Act::Pay => self.pay(number, &row).await,
             Act::CancelAtPeriodEnd(cancels) => self.cancel(number, &row, cancels).await,
             Act::RepairCard => self.repair(number, &row).await,
+            Act::Change(plan, interval) => self.change(number, &client, plan, interval).await,
             Act::CancelTrial => self.event(&client, Event::TrialCancelled).await,
             Act::Suspend => {
                 self.people[number].suspended_by_operator = true;
@@ -213,9 +215,7 @@ impl Business {
         let price = self.world.plans.get(&order.plan_id).map_or_else(Default::default, |plan| plan.price(interval));
         let since = self.now();
         self.people[number].accounts.push(Account {
-            price,
-            interval,
-            since,
+            terms: vec![Term { from: since, plan: order.plan_id, price, interval }],
             card_fails: card == Card::FailsLater,
             repaired_at: None,
             cancelled: Vec::new(),
@@ -240,6 +240,35 @@ impl Business {
         let now = self.now();
         if let Some(account) = self.people[number].accounts.last_mut() {
             account.cancelled.push((now, cancels));
+        }
+        Ok(())
+    }
+
+    /// Looks at what it would cost, and confirms it. What a page would refuse is not done.
+    async fn change(
+        &mut self,
+        number: usize,
+        client: &ClientId,
+        plan: usize,
+        interval: Interval,
+    ) -> Result<(), Failed> {
+        let plan = self.world.plans.plans[plan].clone();
+        let order = CheckoutRequest { plan_id: plan.id.clone(), interval: interval.as_str().into() };
+        let refused = |error: Error| match error {
+            Error::NotNow(_) => Ok(()),
+            error => Err(Failed(format!("a plan could not be changed: {error:?}"))),
+        };
+        let shown = match preview_plan(&self.world, client, &order).await {
+            Ok(shown) => shown,
+            Err(error) => return refused(error),
+        };
+        let request = PlanChangeRequest { plan_id: shown.plan_id, interval: shown.interval, at: shown.at.to_string() };
+        if let Err(error) = change_plan(&self.world, client, &request).await {
+            return refused(error);
+        }
+        let term = Term { from: self.now(), price: plan.price(interval), plan: plan.id, interval };
+        if let Some(account) = self.people[number].accounts.last_mut() {
+            account.terms.push(term);
         }
         Ok(())
     }

@@ -53,7 +53,20 @@ pub(crate) async fn client(business: &Business, histories: &mut Histories, id: &
         return Ok(());
     }
     served(business, &row)?;
+    on_its_type(business, &row).await?;
     owns(business, &row).await
+}
+
+/// Who pays is on an instance of their plan's type.
+async fn on_its_type(business: &Business, row: &Client) -> Result<(), Failed> {
+    let Some(hosting) = row.hosting.as_ref().filter(|_| row.life.state.is_paying()) else { return Ok(()) };
+    let instance = business.world.store.instance(&hosting.instance_id).await.map_err(Failed::new)?;
+    let found = instance.map(|instance| instance.instance_type);
+    let due = business.world.plans.get(&row.plan).map(|plan| plan.instance_type.clone());
+    if found == due {
+        return Ok(());
+    }
+    Err(Failed(format!("client {} on {} runs on {found:?}, not {due:?}", row.id, row.plan)))
 }
 
 async fn moved(business: &Business, person: &Person, row: &Client, before: &Life) -> Result<(), Failed> {
@@ -157,7 +170,11 @@ pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
         let row = business.world.store.client(client).await.map_err(Failed::new)?;
         let customer = row.as_ref().and_then(|row| row.customer_id.clone());
         let stripe = customer.and_then(|customer| paid.get(&customer).copied()).unwrap_or_default();
-        let model: i64 = person.accounts.iter().map(|account| account.charged(now).0.0).sum();
+        let (mut model, mut credit, mut goes_on) = (0, Cents(0), false);
+        for account in &person.accounts {
+            let charged = account.charged(credit, now);
+            (model, credit, goes_on) = (model + charged.total.0, charged.credit, charged.goes_on);
+        }
         if stripe != model {
             return Err(Failed(format!(
                 "client {client} paid {stripe} cents at Stripe, and should have paid {model}: {:#?}",
@@ -166,15 +183,18 @@ pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
         }
         total += stripe;
         if let (Some(row), Some(account)) = (&row, person.accounts.last()) {
-            agrees(row, account.charged(now).1, now.ms())?;
+            agrees(row, goes_on, account.plan(), now.ms())?;
         }
     }
     Ok(Cents(total))
 }
 
-/// Who pays is active, and who has stopped paying is not.
-fn agrees(row: &Client, goes_on: bool, now: i64) -> Result<(), Failed> {
+/// Who pays is active and has what they pay for, and who has stopped paying is not.
+fn agrees(row: &Client, goes_on: bool, plan: &str, now: i64) -> Result<(), Failed> {
     let state = row.life.state;
+    if state.is_paying() && row.plan != plan {
+        return Err(Failed(format!("client {} pays for {plan}, and has {}", row.id, row.plan)));
+    }
     let lately = row.life.paid_until.is_some_and(|until| (until.ms() - now).abs() < DAY);
     if state.is_paying() && !goes_on && !lately && row.life.dunning_ends_at.is_none() {
         return Err(Failed(format!("client {} is {} and pays nobody", row.id, state.as_str())));

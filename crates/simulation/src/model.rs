@@ -13,10 +13,8 @@ const TRIES_DAYS: [i64; 4] = [0, 3, 8, 15];
 /// One subscription, as those who pay see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
-    pub(crate) price: Cents,
-    pub(crate) interval: Interval,
-    /// When it was paid for the first time: the anchor of all periods.
-    pub(crate) since: Time,
+    /// What it costs, at first and since each change; never empty.
+    pub(crate) terms: Vec<Term>,
     /// Renewals fail, and from when on they don't.
     pub(crate) card_fails: bool,
     pub(crate) repaired_at: Option<Time>,
@@ -26,33 +24,93 @@ pub(crate) struct Account {
     pub(crate) ended_at: Option<Time>,
 }
 
+/// A plan from some moment on: of the first payment, or of a change.
+#[derive(Clone, Debug)]
+pub(crate) struct Term {
+    pub(crate) from: Time,
+    pub(crate) plan: String,
+    pub(crate) price: Cents,
+    pub(crate) interval: Interval,
+}
+
+/// What an account came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Charged {
+    pub(crate) total: Cents,
+    /// What Stripe keeps for the customer, also after this account's end.
+    pub(crate) credit: Cents,
+    pub(crate) goes_on: bool,
+}
+
+/// Periods from an anchor on: the number of the present one, and what is charged.
+struct Course<'a> {
+    term: &'a Term,
+    anchor: Time,
+    period: i64,
+    total: i64,
+    credit: i64,
+}
+
+impl Course<'_> {
+    fn start(&self) -> Time {
+        period_start(self.anchor, self.term.interval, self.period)
+    }
+
+    fn end(&self) -> Time {
+        period_start(self.anchor, self.term.interval, self.period + 1)
+    }
+
+    /// What is owed after the credit; below 0 it is credit.
+    fn owe(&mut self, amount: i64) -> i64 {
+        let due = amount - self.credit;
+        self.credit = (-due).max(0);
+        due.max(0)
+    }
+}
+
 impl Account {
-    /// What was charged until `now`, the first payment included, and whether it goes on.
-    pub(crate) fn charged(&self, now: Time) -> (Cents, bool) {
-        let mut total = self.price.0;
-        for period in 1.. {
-            let at = self.period_start(period);
+    /// What was charged until `now`, the first payment included, when `credit` was in their favour at the start.
+    pub(crate) fn charged(&self, credit: Cents, now: Time) -> Charged {
+        let mut terms = self.terms.iter();
+        let Some(first) = terms.next() else { return Charged { total: Cents(0), credit, goes_on: false } };
+        let mut course = Course { term: first, anchor: in_seconds(first.from), period: 0, total: 0, credit: credit.0 };
+        course.total = course.owe(first.price.0);
+        let mut changes = terms.filter(|term| term.from <= now).peekable();
+        loop {
+            while let Some(term) = changes.next_if(|term| in_seconds(term.from) <= course.end()) {
+                change(&mut course, term);
+            }
+            let at = course.end();
+            let alive = self.ended_at.is_none_or(|end| end > now);
+            let told = |course: &Course<'_>, goes_on| Charged {
+                total: Cents(course.total),
+                credit: Cents(course.credit),
+                goes_on,
+            };
             if at > now {
-                return (Cents(total), self.ended_at.is_none_or(|end| end > now));
+                return told(&course, alive);
             }
             if self.ended_at.is_some_and(|end| end <= at) || self.is_cancelled(at) {
-                return (Cents(total), false);
+                return told(&course, false);
             }
-            match self.paid_at(at) {
-                Some(paid) if paid <= now && self.ended_at.is_none_or(|end| paid < end) => total += self.price.0,
-                Some(_) => return (Cents(total), self.ended_at.is_none_or(|end| end > now)),
-                None => {
-                    let last = at.plus(TRIES_DAYS[TRIES_DAYS.len() - 1] * DAY);
-                    return (Cents(total), last > now && self.ended_at.is_none_or(|end| end > now));
-                }
+            let due = course.owe(course.term.price.0);
+            match self.paid_at(at, due) {
+                Some(paid) if paid <= now && self.ended_at.is_none_or(|end| paid < end) => course.total += due,
+                Some(_) => return told(&course, alive),
+                None => return told(&course, at.plus(TRIES_DAYS[TRIES_DAYS.len() - 1] * DAY) > now && alive),
             }
+            course.period += 1;
         }
-        (Cents(total), false)
+    }
+
+    /// The plan that it is on now.
+    pub(crate) fn plan(&self) -> &str {
+        self.terms.last().map_or("", |term| &term.plan)
     }
 
     /// Of the renewal at `at`: when its payment succeeded; never, when the card was repaired too late.
-    fn paid_at(&self, at: Time) -> Option<Time> {
-        if !self.card_fails {
+    fn paid_at(&self, at: Time, due: i64) -> Option<Time> {
+        if !self.card_fails || due == 0 {
             return Some(at);
         }
         let repaired = self.repaired_at?;
@@ -64,15 +122,38 @@ impl Account {
     fn is_cancelled(&self, at: Time) -> bool {
         self.cancelled.iter().rev().find(|(when, _)| *when <= at).is_some_and(|(_, cancels)| *cancels)
     }
+}
 
-    /// Periods begin on the anchor's day and hour, or on the month's last day where there is no such day. In whole
-    /// seconds, as Stripe counts.
-    fn period_start(&self, period: i64) -> Time {
-        let anchor = Timestamp::from_second(self.since.ms().div_euclid(1000)).unwrap_or_default();
-        let months = if self.interval == Interval::Month { period } else { 12 * period };
-        let moved = anchor.to_zoned_datetime(TimeZone::UTC).checked_add(Span::new().months(months));
-        Time(moved.map_or(i64::MAX, |moved| moved.timestamp().as_millisecond()))
+/// Another plan in the middle of a period: what is left of the old one is given back and the rest of the period is
+/// charged at the new price, to the second, both at once. Another interval begins a period of its own instead.
+fn change<'a>(course: &mut Course<'a>, to: &'a Term) {
+    let (at, start, end) = (in_seconds(to.from), course.start(), course.end());
+    let share = |price: Cents| {
+        let (left, whole) = (i128::from(end.since(at)), i128::from(end.since(start)));
+        // Half a cent is rounded up.
+        i64::try_from((i128::from(price.0) * left * 2 + whole).div_euclid(2 * whole)).unwrap_or(i64::MAX)
+    };
+    let unused = share(course.term.price);
+    let amount = if course.term.interval == to.interval { share(to.price) } else { to.price.0 } - unused;
+    if course.term.interval != to.interval {
+        course.anchor = at;
+        course.period = 0;
     }
+    course.term = to;
+    course.total += course.owe(amount);
+}
+
+/// Stripe counts in whole seconds.
+fn in_seconds(at: Time) -> Time {
+    Time(at.ms().div_euclid(1000) * 1000)
+}
+
+/// Periods begin on the anchor's day and hour, or on the month's last day where there is no such day.
+fn period_start(anchor: Time, interval: Interval, period: i64) -> Time {
+    let from = Timestamp::from_millisecond(anchor.ms()).unwrap_or_default();
+    let months = if interval == Interval::Month { period } else { 12 * period };
+    let moved = from.to_zoned_datetime(TimeZone::UTC).checked_add(Span::new().months(months));
+    Time(moved.map_or(i64::MAX, |moved| moved.timestamp().as_millisecond()))
 }
 
 #[cfg(test)]
@@ -80,16 +161,52 @@ mod tests {
     use super::*;
 
     fn account(since: &str) -> Account {
-        let since = Time(since.parse::<Timestamp>().unwrap().as_millisecond());
         Account {
-            price: Cents(100),
-            interval: Interval::Month,
-            since,
+            terms: vec![term(since, 100, Interval::Month)],
             card_fails: false,
             repaired_at: None,
             cancelled: Vec::new(),
             ended_at: None,
         }
+    }
+
+    fn term(from: &str, price: i64, interval: Interval) -> Term {
+        Term { from: at(from), plan: price.to_string(), price: Cents(price), interval }
+    }
+
+    fn charged(account: &Account, now: &str) -> (i64, bool) {
+        let charged = account.charged(Cents(0), at(now));
+        (charged.total.0, charged.goes_on)
+    }
+
+    #[test]
+    fn a_change_is_settled_at_once_to_the_second() {
+        let mut account = account("2026-11-01T00:00:00Z");
+        account.terms[0].price = Cents(29_900);
+        // A third of November is left, and half a second does not count.
+        account.terms.push(term("2026-11-21T00:00:00.500Z", 59_900, Interval::Month));
+        assert_eq!(charged(&account, "2026-11-30T00:00:00Z"), (29_900 + 19_967 - 9_967, true));
+        assert_eq!(charged(&account, "2026-12-01T00:00:00Z"), (39_900 + 59_900, true));
+        // Back: what they have too much is taken off the next invoice.
+        account.terms.push(term("2026-12-16T12:00:00Z", 29_900, Interval::Month));
+        let before = account.charged(Cents(0), at("2026-12-31T00:00:00Z"));
+        assert_eq!((before.total, before.credit), (Cents(99_800), Cents(15_000)));
+        assert_eq!(charged(&account, "2027-01-01T00:00:00Z"), (99_800 + 14_900, true));
+    }
+
+    #[test]
+    fn another_interval_begins_a_period_and_credit_outlives_it() {
+        let mut account = account("2026-01-01T00:00:00Z");
+        account.terms[0] = term("2026-01-01T00:00:00Z", 36_500, Interval::Year);
+        account.terms.push(term("2026-01-11T00:00:00Z", 3_000, Interval::Month));
+        let after = account.charged(Cents(0), at("2026-01-12T00:00:00Z"));
+        assert_eq!((after.total, after.credit), (Cents(36_500), Cents(32_500)));
+        // A card that fails is not asked while the credit lasts: ten more months, and then it is.
+        account.card_fails = true;
+        let later = account.charged(Cents(0), at("2026-11-12T00:00:00Z"));
+        assert_eq!((later.total, later.credit, later.goes_on), (Cents(36_500), Cents(2_500), true));
+        assert_eq!(charged(&account, "2026-12-30T00:00:00Z"), (36_500, false));
+        assert_eq!(account.charged(Cents(40_000), at("2026-01-02T00:00:00Z")).credit, Cents(3_500));
     }
 
     fn at(text: &str) -> Time {
@@ -99,30 +216,30 @@ mod tests {
     #[test]
     fn each_period_is_charged_once_when_it_begins() {
         let account = account("2026-01-31T10:00:00Z");
-        assert_eq!(account.charged(at("2026-02-28T09:59:59Z")), (Cents(100), true));
-        assert_eq!(account.charged(at("2026-02-28T10:00:00Z")), (Cents(200), true));
-        assert_eq!(account.charged(at("2026-03-31T10:00:00Z")), (Cents(300), true));
+        assert_eq!(charged(&account, "2026-02-28T09:59:59Z"), (100, true));
+        assert_eq!(charged(&account, "2026-02-28T10:00:00Z"), (200, true));
+        assert_eq!(charged(&account, "2026-03-31T10:00:00Z"), (300, true));
     }
 
     #[test]
     fn a_cancelled_one_ends_with_its_period_unless_they_change_their_mind() {
         let mut account = account("2026-01-01T00:00:00Z");
         account.cancelled.push((at("2026-01-20T00:00:00Z"), true));
-        assert_eq!(account.charged(at("2026-01-25T00:00:00Z")), (Cents(100), true));
-        assert_eq!(account.charged(at("2026-06-01T00:00:00Z")), (Cents(100), false));
+        assert_eq!(charged(&account, "2026-01-25T00:00:00Z"), (100, true));
+        assert_eq!(charged(&account, "2026-06-01T00:00:00Z"), (100, false));
         account.cancelled.push((at("2026-01-30T00:00:00Z"), false));
-        assert_eq!(account.charged(at("2026-02-15T00:00:00Z")), (Cents(200), true));
+        assert_eq!(charged(&account, "2026-02-15T00:00:00Z"), (200, true));
     }
 
     #[test]
     fn a_card_that_fails_is_charged_when_it_is_repaired_in_time() {
         let mut account = Account { card_fails: true, ..account("2026-01-01T00:00:00Z") };
-        assert_eq!(account.charged(at("2026-02-10T00:00:00Z")), (Cents(100), true));
-        assert_eq!(account.charged(at("2026-02-16T00:00:00Z")), (Cents(100), false));
+        assert_eq!(charged(&account, "2026-02-10T00:00:00Z"), (100, true));
+        assert_eq!(charged(&account, "2026-02-16T00:00:00Z"), (100, false));
         account.repaired_at = Some(at("2026-02-10T00:00:00Z"));
-        assert_eq!(account.charged(at("2026-02-09T00:00:00Z")), (Cents(100), true));
-        assert_eq!(account.charged(at("2026-02-16T00:00:00Z")), (Cents(200), true));
+        assert_eq!(charged(&account, "2026-02-09T00:00:00Z"), (100, true));
+        assert_eq!(charged(&account, "2026-02-16T00:00:00Z"), (200, true));
         account.repaired_at = Some(at("2026-02-17T00:00:00Z"));
-        assert_eq!(account.charged(at("2026-03-16T00:00:00Z")), (Cents(100), false));
+        assert_eq!(charged(&account, "2026-03-16T00:00:00Z"), (100, false));
     }
 }

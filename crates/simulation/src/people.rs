@@ -15,6 +15,8 @@ pub(crate) enum Act {
     /// They pay no further period, or do so after all.
     CancelAtPeriodEnd(bool),
     RepairCard,
+    /// To the plan of this number, paid so.
+    Change(usize, Interval),
     /// The operator's.
     Suspend,
     Resume,
@@ -59,7 +61,10 @@ impl Persona {
             _ => None,
         };
         match pays {
-            Some(after) => Self::stay(&mut dice, &mut acts, signs_up.plus(after), card),
+            Some(after) => {
+                Self::stay(&mut dice, &mut acts, signs_up.plus(after), card);
+                Self::change(&mut dice, &mut acts, signs_up.plus(after), plans.plans.len());
+            }
             None if dice.random_bool(0.2) => {
                 acts.push((signs_up.plus(dice.random_range(HOUR..10 * DAY)), Act::CancelTrial));
             }
@@ -76,6 +81,16 @@ impl Persona {
         let plan = &plans.plans[dice.random_range(0..plans.plans.len())];
         let interval = if dice.random_bool(0.8) { Interval::Month } else { Interval::Year };
         Self { plan: plan.id.clone(), interval, card, acts }
+    }
+
+    /// Some change their plan, or how they pay for it, and some of them more than once.
+    fn change(dice: &mut StdRng, acts: &mut Vec<(Time, Act)>, pays: Time, plans: usize) {
+        let mut at = pays;
+        while dice.random_bool(0.4) {
+            at = at.plus(dice.random_range(MINUTE..90 * DAY));
+            let interval = if dice.random_bool(0.7) { Interval::Month } else { Interval::Year };
+            acts.push((at, Act::Change(dice.random_range(0..plans), interval)));
+        }
     }
 
     /// From the first payment on: how long they stay, and whether they come back.

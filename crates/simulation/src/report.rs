@@ -25,6 +25,8 @@ pub struct Report {
     /// Clients that were checked, each as often as something about them changed.
     pub checks: u64,
     pub mails: u64,
+    /// Other plans and intervals that clients chose, each with the charge or credit of its moment.
+    pub changes: u64,
     /// What Stripe was paid, which is what the model says.
     pub revenue: Cents,
     pub months: Vec<Month>,
@@ -64,6 +66,7 @@ impl Report {
             crashes: 0,
             checks: 0,
             mails: 0,
+            changes: 0,
             revenue: Cents(0),
             months: Vec::new(),
             series: Vec::new(),
@@ -100,6 +103,8 @@ impl Report {
 
     pub(crate) async fn end(&mut self, business: &Business) -> Result<(), Failed> {
         self.revenue = checks::money(business).await?;
+        let accounts = business.people.iter().flat_map(|person| &person.accounts);
+        self.changes = accounts.map(|account| account.terms.len() as u64 - 1).sum();
         self.mails = business.world.store.mails_sent().await.map_err(Failed::new)?;
         Ok(())
     }

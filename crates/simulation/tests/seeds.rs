@@ -11,10 +11,13 @@ async fn simulate(plan: &Plan) -> Report {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_invariant_breaks() {
+    let mut changes = 0;
     for seed in 1..=3 {
         let report = simulate(&Plan::new(30, 120, seed)).await;
         assert!(report.revenue.0 > 0 && report.crashes > 0 && report.checks > 100, "{report:?}");
+        changes += report.changes;
     }
+    assert!(changes >= 5, "only {changes} plans were changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -23,6 +23,14 @@ impl Record for Resource {
     }
 }
 
+struct Word(String);
+
+impl Record for Word {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        row.text("word").map(Self)
+    }
+}
+
 impl Store {
     pub async fn resource(&self, id: &ResourceId) -> Result<Option<Resource>> {
         q("SELECT * FROM resources WHERE id = $1").bind(id).one(&mut self.read().await?).await
@@ -83,6 +91,15 @@ impl Tx {
     pub async fn resource(&mut self, id: &ResourceId) -> Result<Option<Resource>> {
         let statement = q("SELECT t.* FROM resources t WHERE t.id = $1").bind(id).locking(&self.conn);
         statement.one(&mut self.conn).await
+    }
+
+    /// The type of the newest instance of the client's own that exists or will: where they are, or are bound for.
+    pub async fn newest_instance_type(&mut self, client: &ClientId) -> Result<Option<String>> {
+        let sql = "SELECT i.instance_type AS word FROM resources r JOIN instances i ON i.id = r.id \
+            WHERE r.client_id = $1 AND r.kind = 'instance' AND r.state IN ('intended', 'created') \
+            ORDER BY r.created_at DESC, r.id DESC LIMIT 1";
+        let found: Option<Word> = q(sql).bind(client).one(&mut self.conn).await?;
+        Ok(found.map(|word| word.0))
     }
 
     /// It exists, under this id of the cloud's. One that is being deleted, or is gone, stays so.

@@ -95,6 +95,20 @@ impl Till {
         answer(self.request("POST", path).form(form)).await
     }
 
+    /// The error of a POST that is refused.
+    pub(crate) async fn refused(&self, path: &str, form: &[(&str, &str)]) -> Value {
+        let (status, body) = self.try_post(path, form).await;
+        assert_eq!(status, 400, "{path}: {body:#}");
+        body
+    }
+
+    /// What is at an address of a page: status, kind and text.
+    pub(crate) async fn file(&self, url: &str) -> (u16, String, String) {
+        let answer = self.client.get(url).send().await.unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), kind, answer.text().await.unwrap())
+    }
+
     pub(crate) async fn get(&self, path: &str) -> Value {
         let (status, body) = answer(self.request("GET", path)).await;
         assert_eq!(status, 200, "{path}: {body:#}");

@@ -171,6 +171,9 @@ async fn an_upgrade_in_the_middle_costs_the_difference_of_what_is_left() {
     let invoice = till.get(&format!("invoices/{}", text(&changed, "latest_invoice"))).await;
     assert_eq!(invoice["amount_paid"], 19_967 - 9_967);
     assert_eq!(preview["amount_due"], invoice["amount_paid"]);
+    let (status, kind, file) = till.file(text(&invoice, "invoice_pdf")).await;
+    assert_eq!((status, kind.as_str()), (200, "application/pdf"));
+    assert!(file.starts_with("%PDF-1.4") && file.contains("$100.00"), "{file}");
 
     // Back down, with what is given back on the next invoice.
     let back = text(&subscription["items"]["data"][0]["price"], "id").to_owned();
@@ -178,4 +181,45 @@ async fn an_upgrade_in_the_middle_costs_the_difference_of_what_is_left() {
     assert_eq!(till.list("invoices").await.len(), 2);
     clock.set("2026-12-01T00:00:00Z");
     assert_eq!(till.list("invoices").await[0]["amount_paid"], 29_900 - 10_000);
+}
+
+#[tokio::test]
+async fn a_change_counts_from_the_moment_that_was_previewed() {
+    let dir = tempdir().unwrap();
+    let clock = Hand::at("2026-11-01T00:00:00Z");
+    let till = Till::open(dir.path(), clock.clone()).await;
+    let subscription = till.subscribe().await;
+    let path = format!("subscriptions/{}", text(&subscription, "id"));
+    let item = id(&subscription["items"]["data"][0]);
+    let yearly = [
+        ("currency", "usd"),
+        ("unit_amount", "599000"),
+        ("recurring[interval]", "year"),
+        ("product_data[name]", "Business"),
+    ];
+    let yearly = id(&till.post("prices", &yearly).await);
+    clock.set("2026-11-16T00:00:00Z");
+    let previewed = (clock.now().ms() / 1_000).to_string();
+    clock.set("2026-11-16T00:14:00Z");
+    let change = |date: &str| {
+        let date = date.to_owned();
+        let (item, yearly) = (item.clone(), yearly.clone());
+        [
+            ("items[0][id]", item),
+            ("items[0][price]", yearly),
+            ("proration_behavior", "always_invoice".to_owned()),
+            ("proration_date", date),
+        ]
+    };
+    let outside = change("1793491199");
+    let outside: Vec<(&str, &str)> = outside.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let refused = till.refused(&path, &outside).await;
+    assert_eq!(refused["error"]["param"], "proration_date", "{refused}");
+    let good = change(&previewed);
+    let good: Vec<(&str, &str)> = good.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let changed = till.post(&path, &good).await;
+    let invoice = till.get(&format!("invoices/{}", text(&changed, "latest_invoice"))).await;
+    // Exactly half of November is given back, and a year begins now.
+    assert_eq!(invoice["amount_paid"], 599_000 - 14_950, "{invoice}");
+    assert_eq!(changed["items"]["data"][0]["current_period_start"], clock.now().ms() / 1_000);
 }

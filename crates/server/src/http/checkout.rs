@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use stackpro_domain::ClientId;
-use stackpro_domain::plan::Interval;
+use stackpro_domain::plan::{Interval, Plan};
 use stackpro_protocol::api::{CheckoutRequest, CheckoutResponse, Problem};
 use stackpro_store::{Client, Role};
 
@@ -37,20 +37,15 @@ pub(super) async fn create_checkout_session(
     Ok(axum::Json(CheckoutResponse { id: checkout.id, url: checkout.url }))
 }
 
-/// The one way to pay, for the API and the page alike.
-pub async fn begin_checkout(
-    world: &World,
-    client: &ClientId,
-    email: &str,
-    request: &CheckoutRequest,
-) -> Result<Checkout> {
+/// The plan and the interval that are asked for.
+pub(super) fn wanted<'w>(world: &'w World, plan_id: &str, interval: &str) -> Result<(&'w Plan, Interval)> {
     let mut check = Check::default();
-    let plan = world.plans.get(&request.plan_id);
+    let plan = world.plans.get(plan_id);
     if plan.is_none() {
         let known: Vec<&str> = world.plans.plans.iter().map(|plan| plan.id.as_str()).collect();
         check.wrong("planId", format!("must be one of {}", known.join(", ")));
     }
-    let interval = match request.interval.as_str() {
+    let interval = match interval {
         "month" => Some(Interval::Month),
         "year" => Some(Interval::Year),
         _ => {
@@ -59,7 +54,17 @@ pub async fn begin_checkout(
         }
     };
     check.finish()?;
-    let (Some(plan), Some(interval)) = (plan, interval) else { return Err(Error::NotFound) };
+    plan.zip(interval).ok_or(Error::NotFound)
+}
+
+/// The one way to pay, for the API and the page alike.
+pub async fn begin_checkout(
+    world: &World,
+    client: &ClientId,
+    email: &str,
+    request: &CheckoutRequest,
+) -> Result<Checkout> {
+    let (plan, interval) = wanted(world, &request.plan_id, &request.interval)?;
     let row = world.store.client(client).await?.ok_or(Error::NotFound)?;
     if row.life.state.is_paying() {
         return Err(Error::NotNow("This client pays already. Change the plan on the billing page.".into()));

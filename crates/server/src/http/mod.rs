@@ -13,6 +13,7 @@ pub mod extract;
 mod health;
 mod mail_events;
 mod operator;
+mod plan;
 pub mod shape;
 mod webhook;
 
@@ -31,6 +32,7 @@ pub use accounts::{contact, home_of, log_in, sign_up};
 pub use checkout::begin_checkout;
 pub use clients::{deployment, row};
 pub use operator::{Order, lift_suppression, order, retry_event, set_going};
+pub use plan::{change_plan, invoices, preview_plan, set_cancelled};
 
 use crate::auth::token::Tokens;
 use crate::cache::Cache;
@@ -125,6 +127,10 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(clients::get_deployment_status))
         .routes(routes!(clients::get_trial_status))
         .routes(routes!(checkout::create_checkout_session))
+        .routes(routes!(plan::preview_plan_api))
+        .routes(routes!(plan::change_plan_api))
+        .routes(routes!(plan::order_plan))
+        .routes(routes!(plan::get_invoices))
         .routes(routes!(webhook::receive_event))
         .routes(routes!(mail_events::receive_mail_events))
         .routes(routes!(operator::deploy))

@@ -63,7 +63,7 @@ impl Look {
         }
     }
 
-    fn at(&self, page: &str) -> String {
+    pub(super) fn at(&self, page: &str) -> String {
         format!("{}{page}", dashboard_path(&self.access.client))
     }
 
@@ -71,7 +71,7 @@ impl Look {
         shape::deployment(&app.world, &self.row.client, self.row.timeline.as_ref())
     }
 
-    fn plan_name(&self, app: &App) -> String {
+    pub(super) fn plan_name(&self, app: &App) -> String {
         let client = &self.row.client;
         match app.world.plans.get(&client.plan) {
             Some(plan) if client.interval.is_some() => plan.name.clone(),
@@ -131,6 +131,9 @@ pub(super) async fn show_upgrade(
     look: Look,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response> {
+    if look.row.client.life.state.is_paying() {
+        return super::plan::show(&app, &look, &query).await;
+    }
     let plan = query.get("plan").unwrap_or(&look.row.client.plan).clone();
     let interval = if query.get("interval").is_some_and(|i| i == "year") { Interval::Year } else { Interval::Month };
     page(&Upgrade { frame: look.frame(), plans: app.world.plans.clone(), plan, interval, problem: None })
@@ -242,9 +245,7 @@ pub(super) async fn cancel(State(app): State<App>, owner: Owner, look: Look, for
     }
     let client = &look.row.client;
     if client.life.state.is_paying() {
-        let subscription = client.subscription_id.as_ref().ok_or(Error::NotFound)?;
-        app.world.till.cancel_at_period_end(subscription, true).await?;
-        till_events::sync_client(&app.world, client).await?;
+        http::set_cancelled(&app.world, &owner.client, true).await?;
     } else {
         let mut tx = app.world.store.begin().await?;
         let mut row = tx.client(&owner.client).await?.ok_or(Error::NotFound)?;

@@ -113,6 +113,8 @@ pub(super) fn flash(word: Option<&String>) -> Option<String> {
         "invited" => "The invitation is on its way.",
         "sent" => "A fresh link is on its way to you.",
         "cancelled" => "Your plan is cancelled.",
+        "kept" => "Your plan goes on.",
+        "changed" => "Your plan is changed.",
         "ordered" => "It has begun.",
         "going" => "It goes on.",
         "lifted" => "This address gets mail again.",

@@ -1,7 +1,7 @@
 //! The pages' handlers: they load what a view of [`crate::web`] shows, and do what its forms ask for.
 //!
 //! [`form`] holds what all share: a form is proved to be ours before a handler sees it. [`site`] is for
-//! everyone, [`client`] and [`team`] for a client's people, [`console`], [`costs`], [`lists`], [`mails`] and
+//! everyone, [`client`], [`plan`] and [`team`] for a client's people, [`console`], [`costs`], [`lists`], [`mails`] and
 //! [`local`] for the operator, [`hosts`] for visitors of a client whose site does not answer.
 
 mod client;
@@ -12,6 +12,7 @@ pub mod hosts;
 mod lists;
 mod local;
 mod mails;
+mod plan;
 mod site;
 mod team;
 
@@ -42,6 +43,8 @@ fn dashboard() -> Router<App> {
         .route("/", get(client::show_dashboard))
         .route("/upgrade", get(client::show_upgrade))
         .route("/checkout", post(client::check_out))
+        .route("/plan", post(plan::change))
+        .route("/keep", post(plan::keep))
         .route("/paid", get(client::show_paid))
         .route("/move", get(client::show_move))
         .route("/certificate", get(client::show_certificate))

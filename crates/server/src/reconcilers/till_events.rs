@@ -132,10 +132,20 @@ async fn follow(
         }
         row.interval = subscription.interval.or(row.interval);
     }
+    // Another interval is another period, whose end may come sooner than that of the one before.
+    let paid = before.life.state.is_paying();
+    let other_period = paid && before.interval.is_some() && row.interval != before.interval;
     for event in subscription.events(invoiced_at, world.now()) {
+        let event = match event {
+            Event::Paid { until } if other_period => Event::PeriodChanged { until },
+            event => event,
+        };
         if is_news(&row.life, event) {
             lives::apply(world, tx, row, event).await?;
         }
+    }
+    if paid && row.life.state.is_paying() && row.plan != before.plan {
+        lives::plan_changed(world, tx, row).await?;
     }
     if *row != before {
         tx.update_client(row).await?;

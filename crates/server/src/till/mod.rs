@@ -4,9 +4,11 @@
 //! Start reading at [`Till`]; [`signature`] proves that a webhook is the till's, and [`subscription`] says
 //! what a subscription means for a client's life.
 
+mod change;
 pub mod signature;
 mod stripe;
 pub mod subscription;
 
+pub use change::{Change, Invoice, Line, Preview};
 pub use stripe::{Checkout, Order, Till, TillConfig, TillError};
 pub use subscription::Subscription;

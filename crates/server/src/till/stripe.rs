@@ -51,8 +51,8 @@ pub struct Checkout {
     pub url: String,
 }
 
-type Form<'a> = Vec<(&'a str, String)>;
-type Result<T> = std::result::Result<T, TillError>;
+pub(super) type Form<'a> = Vec<(&'a str, String)>;
+pub(super) type Result<T> = std::result::Result<T, TillError>;
 
 impl Till {
     /// Needs a rustls crypto provider to be installed.
@@ -124,6 +124,12 @@ impl Till {
             ("line_items[0][quantity]", "1".to_owned()),
             ("success_url", success_url),
             ("cancel_url", cancel_url),
+            ("allow_promotion_codes", "true".to_owned()),
+            ("billing_address_collection", "required".to_owned()),
+            ("tax_id_collection[enabled]", "true".to_owned()),
+            // What they type there is kept with the customer, without which no tax id is collected.
+            ("customer_update[name]", "auto".to_owned()),
+            ("customer_update[address]", "auto".to_owned()),
         ];
         let session = self.post("/v1/checkout/sessions", &form, &fresh_key()).await?;
         let url = text(session.get("url")).ok_or_else(|| unreadable("a checkout session without a url"))?;
@@ -184,7 +190,7 @@ impl Till {
         }
     }
 
-    async fn price(&self, plans: &Plans, plan: &Plan, interval: Interval) -> Result<String> {
+    pub(super) async fn price(&self, plans: &Plans, plan: &Plan, interval: Interval) -> Result<String> {
         let prices = self.prices.get_or_try_init(|| self.ensure_prices(plans)).await?;
         let key = plan.lookup_key(interval);
         prices.get(&key).cloned().ok_or_else(|| unreadable(&format!("no price {key}")))
@@ -240,11 +246,11 @@ impl Till {
         id(&self.post("/v1/prices", &form, &format!("price-{key}-{cents}")).await?)
     }
 
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
+    pub(super) async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value> {
         self.call(Method::GET, path, query, &[], None).await
     }
 
-    async fn post(&self, path: &str, form: &Form<'_>, key: &str) -> Result<Value> {
+    pub(super) async fn post(&self, path: &str, form: &Form<'_>, key: &str) -> Result<Value> {
         self.call(Method::POST, path, &[], form, Some(key)).await
     }
 
@@ -327,7 +333,7 @@ fn refusal(status: StatusCode, value: &Value) -> TillError {
     TillError::Refused { status: status.as_u16(), code: word("code"), message: word("message") }
 }
 
-fn rows(list: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn rows(list: &Value) -> impl Iterator<Item = &Value> {
     list.get("data").and_then(Value::as_array).into_iter().flatten()
 }
 
@@ -335,16 +341,16 @@ fn id(value: &Value) -> Result<String> {
     text(value.get("id")).ok_or_else(|| unreadable("an object without an id"))
 }
 
-fn unreadable(what: &str) -> TillError {
+pub(super) fn unreadable(what: &str) -> TillError {
     TillError::Unavailable(format!("it answered what cannot be read: {what}"))
 }
 
 /// For a call that is not to be found again by a later one: only its own tries share the key.
-fn fresh_key() -> String {
+pub(super) fn fresh_key() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// An id as one segment of a path, whatever is in it.
-fn segment(id: &str) -> String {
+pub(super) fn segment(id: &str) -> String {
     percent_encoding::utf8_percent_encode(id, percent_encoding::NON_ALPHANUMERIC).to_string().replace("%5F", "_")
 }

@@ -20,6 +20,8 @@ pub struct Subscription {
     pub period_end: Option<Time>,
     pub cancels_at_period_end: bool,
     pub latest_invoice: Option<String>,
+    /// The id of its first item, which a change of plan changes.
+    pub item: Option<String>,
     pub price_lookup_key: Option<String>,
     pub plan: Option<String>,
     pub interval: Option<Interval>,
@@ -47,6 +49,7 @@ impl Subscription {
             period_end: period_end.or_else(|| item.get("current_period_end").and_then(seconds)),
             cancels_at_period_end: value.get("cancel_at_period_end").and_then(Value::as_bool).unwrap_or(false),
             latest_invoice: id_of(value.get("latest_invoice")),
+            item: text(item.get("id")),
             price_lookup_key: text(price.get("lookup_key")),
             plan: text(price.pointer("/metadata/plan")).or_else(|| text(value.pointer("/metadata/plan"))),
             interval,

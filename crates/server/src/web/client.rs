@@ -3,12 +3,12 @@
 use askama::Template;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{Interval, Plans};
-use stackpro_domain::{InstanceId, MemberId, Time};
-use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Usage};
+use stackpro_domain::{Cents, InstanceId, MemberId, Time};
+use stackpro_protocol::api::{Client, Deployment, FieldError, Invoice, NextDate, PlanPreview, Usage};
 
 use super::frame::ClientFrame;
 use super::history::UsedMonth;
-use super::{assets, history, show};
+use super::{assets, history, money, show};
 
 /// The file portal, as its own site names it.
 #[derive(Clone, Debug)]
@@ -89,6 +89,28 @@ pub struct Upgrade {
     /// The plan's id that is chosen at first.
     pub plan: String,
     pub interval: Interval,
+    pub problem: Option<String>,
+}
+
+/// `GET /dashboard/{client}/upgrade` of one who pays: the plan, what another would cost, the invoices.
+#[derive(Template)]
+#[template(path = "client/plan.html")]
+pub struct PlanPage {
+    pub frame: ClientFrame,
+    pub plans: Plans,
+    /// As it is now.
+    pub plan_name: String,
+    pub current: Option<Interval>,
+    pub paid_until: Option<Time>,
+    /// When a cancelled one ends.
+    pub ends_at: Option<Time>,
+    /// What is chosen in the form.
+    pub plan: String,
+    pub interval: Interval,
+    pub preview: Option<PlanPreview>,
+    /// None when the till does not answer.
+    pub invoices: Option<Vec<Invoice>>,
+    pub may_pay: bool,
     pub problem: Option<String>,
 }
 

@@ -58,6 +58,8 @@ pub const PAGES: &[&str] = &[
     "client/dashboard-past-due",
     "client/dashboard-suspended",
     "client/upgrade",
+    "client/plan",
+    "client/plan-cancelled",
     "client/return",
     "client/return-cancelled",
     "client/move",

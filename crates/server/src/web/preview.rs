@@ -8,7 +8,9 @@ use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::time::{DAY, HOUR};
 use stackpro_domain::{ClientId, Time};
-use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Step, Usage};
+use stackpro_protocol::api::{
+    Client, Deployment, FieldError, Invoice, NextDate, PlanPreview, PreviewLine, Step, Usage,
+};
 
 use super::frame::{ClientFrame, SiteFrame};
 use super::history::UsedMonth;
@@ -379,6 +381,45 @@ fn migration(words: &Words, status: &str) -> client::Migration {
     }
 }
 
+fn plan_page(words: &Words, cancelled: bool) -> client::PlanPage {
+    let at = Time(1_795_562_204_000);
+    let line = |amount_cents| PreviewLine { what: words.text(), amount_cents };
+    let preview = PlanPreview {
+        plan_id: "business".into(),
+        interval: "month".into(),
+        at,
+        lines: vec![line(-14_950), line(29_950)],
+        due_cents: 15_000,
+        credit_cents: 0,
+        price_cents: 59_900,
+    };
+    let invoice = |status: &str, url: Option<&str>| Invoice {
+        id: "in_1".into(),
+        number: url.map(|_| "ACME-0001".into()),
+        created_at: at,
+        status: status.into(),
+        total_cents: 29_900,
+        paid_cents: 29_900,
+        url: url.map(str::to_owned),
+        pdf_url: url.map(str::to_owned),
+    };
+    client::PlanPage {
+        frame: words.client_frame("active", true),
+        plans: plans(),
+        plan_name: words.text(),
+        current: Some(Interval::Month),
+        paid_until: Some(at),
+        ends_at: cancelled.then_some(at),
+        plan: "business".into(),
+        interval: Interval::Month,
+        preview: (!cancelled).then_some(preview),
+        invoices: (!cancelled)
+            .then(|| vec![invoice("paid", Some("https://pay.example/i/in_1")), invoice("draft", None)]),
+        may_pay: true,
+        problem: cancelled.then(|| words.text()),
+    }
+}
+
 fn client_pages(words: &Words) -> Pages {
     let upgrade = client::Upgrade {
         frame: words.client_frame("grace", true),
@@ -397,6 +438,8 @@ fn client_pages(words: &Words) -> Pages {
         show("client/dashboard-past-due", &words.dashboard("past_due", "ready", 6, "")),
         show("client/dashboard-suspended", &words.dashboard("suspended", "suspended", 6, "")),
         show("client/upgrade", &upgrade),
+        show("client/plan", &plan_page(words, false)),
+        show("client/plan-cancelled", &plan_page(words, true)),
         show("client/return", &back(false)),
         show("client/return-cancelled", &back(true)),
         show("client/move", &migration(words, "migrating")),

@@ -334,6 +334,11 @@ pub fn link(url: &str) -> Option<&str> {
     (url.starts_with("https://") || url.starts_with("http://")).then_some(url)
 }
 
+/// The same of an address that may be none.
+pub fn maybe_link(url: &Option<String>) -> Option<&str> {
+    url.as_deref().and_then(link)
+}
+
 /// An address without its scheme, as people say it.
 pub fn bare(url: &str) -> &str {
     url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/')

@@ -13,5 +13,6 @@ mod bad_input;
 mod edge;
 mod mails;
 mod pages;
+mod plans;
 mod strange;
 mod till;

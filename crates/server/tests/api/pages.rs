@@ -162,7 +162,9 @@ async fn a_client_sees_their_pages_and_nobody_elses() {
         assert_eq!(ann.get(&format!("/console{page}")).await.status, StatusCode::FORBIDDEN, "{page}");
     }
     let csrf = ann.csrf(&acme).await;
-    for form in ["portal", "portal-password", "billing", "cancel", "checkout", "members", "verify-email"] {
+    for form in
+        ["portal", "portal-password", "billing", "cancel", "checkout", "members", "verify-email", "plan", "keep"]
+    {
         let answer = ann.post(&format!("{other}/{form}"), &[("csrf", &csrf), ("sure", "yes")]).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{form}");
     }

@@ -70,7 +70,7 @@ pub(crate) async fn buy(server: &Server, card: &str) -> String {
     made["clientId"].as_str().unwrap().to_owned()
 }
 
-async fn client(server: &Server, id: &str) -> stackpro_store::Client {
+pub(crate) async fn client(server: &Server, id: &str) -> stackpro_store::Client {
     server.world.store.client(&id.parse().unwrap()).await.unwrap().unwrap()
 }
 

@@ -96,11 +96,12 @@ fn tell(report: &Report, seconds: f64) {
     });
     show::table(&head, rows.collect());
     show::line(&format!(
-        "Seed {}: {} clients, {} days, revenue {}, {} mails, {} events, {} steps, {} nodes died, {} checks: no invariant is broken.",
+        "Seed {}: {} clients, {} days, revenue {}, {} changes of plan, {} mails, {} events, {} steps, {} nodes died, {} checks: no invariant is broken.",
         report.seed,
         report.clients,
         report.days,
         report.revenue,
+        report.changes,
         report.mails,
         report.events,
         report.steps,

@@ -40,7 +40,12 @@ fn good_body(endpoint: &Endpoint, person: &Person) -> Value {
     match endpoint.path.as_str() {
         "/api/auth/signup" => Person::form("Acme Law"),
         "/api/auth/login" => json!({ "email": person.email, "password": PASSWORD }),
-        "/api/create-checkout-session" => json!({ "planId": "starter", "interval": "month" }),
+        "/api/clients/{client_id}/plan" => {
+            json!({ "planId": "starter", "interval": "month", "at": "2026-01-01T00:00:00Z" })
+        }
+        "/api/create-checkout-session" | "/api/clients/{client_id}/plan/preview" => {
+            json!({ "planId": "starter", "interval": "month" })
+        }
         "/api/contact" => contact,
         "/api/deploy" => {
             let mut form = Person::form("Deployed Ltd");
@@ -51,8 +56,9 @@ fn good_body(endpoint: &Endpoint, person: &Person) -> Value {
     }
 }
 
-async fn send(app: &TestApp, endpoint: &Endpoint, token: &str, body: String) -> reqwest::Response {
-    let request = app.request(endpoint.method.clone(), &endpoint.path).bearer_auth(token);
+async fn send(app: &TestApp, endpoint: &Endpoint, person: &Person, token: &str, body: String) -> reqwest::Response {
+    let path = endpoint.with_client(&person.client);
+    let request = app.request(endpoint.method.clone(), &path).bearer_auth(token);
     request.header("content-type", "application/json").body(body).send().await.unwrap()
 }
 
@@ -78,7 +84,7 @@ async fn every_field_of_every_body_is_checked_and_named() {
                     None => drop(body.as_object_mut().unwrap().remove(field)),
                 }
                 let said = format!("{} {} with {field} {what}", endpoint.method, endpoint.path);
-                let answer = send(&app, endpoint, token, body.to_string()).await;
+                let answer = send(&app, endpoint, &person, token, body.to_string()).await;
                 let status = answer.status();
                 let problem = expect_problem(answer, &said).await;
                 // A password may be any text that fits; whether it is the right one is another matter.
@@ -105,13 +111,14 @@ async fn bodies_that_are_no_json_object_are_refused() {
         let token = if endpoint.path == "/api/deploy" { &operator.token } else { &person.token };
         for body in ["", "{", "null", "[]", "7", "\"text\"", "\u{feff}{}", "{\"a\":1,}", &"[".repeat(100_000)] {
             let said = format!("{} with {:.20}", endpoint.path, body);
-            let answer = send(&app, endpoint, token, body.to_owned()).await;
+            let answer = send(&app, endpoint, &person, token, body.to_owned()).await;
             expect_problem(answer, &said).await;
         }
-        let request = app.request(endpoint.method.clone(), &endpoint.path).bearer_auth(token);
+        let path = endpoint.with_client(&person.client);
+        let request = app.request(endpoint.method.clone(), &path).bearer_auth(token);
         let answer = request.header("content-type", "text/plain").body("{}").send().await.unwrap();
         expect_problem(answer, &format!("{} as text", endpoint.path)).await;
-        let invalid = app.request(endpoint.method.clone(), &endpoint.path).bearer_auth(token);
+        let invalid = app.request(endpoint.method.clone(), &path).bearer_auth(token);
         let invalid = invalid.header("content-type", "application/json").body(vec![b'{', b'"', 0xff, 0xfe, b'"', b'}']);
         expect_problem(invalid.send().await.unwrap(), &format!("{} with invalid UTF-8", endpoint.path)).await;
     }

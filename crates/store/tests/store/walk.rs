@@ -8,8 +8,9 @@ use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::{ClientId, Time};
 use stackpro_store::{
-    AuditRow, CertificateRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase, MailEvent,
-    Purpose, ResourceFilter, ResourceKind, ResourceState, Role, StackPhase, StoreError, TillEventState, Usage,
+    AuditRow, CertificateRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase,
+    InstanceRow, MailEvent, Purpose, Resource, ResourceFilter, ResourceKind, ResourceState, Role, StackPhase,
+    StoreError, TillEventState, Usage,
 };
 
 use crate::place::Place;
@@ -25,6 +26,7 @@ on_both!(
     instances_and_stacks,
     a_certificate_has_one_worker_at_a_time,
     usage_adds_up_over_restarts,
+    where_a_client_is_bound_for,
     the_ledger,
     till_events,
     contacts_and_audit,
@@ -337,6 +339,30 @@ async fn usage_adds_up_over_restarts(place: Place) {
     tx.commit().await.unwrap();
     let at_home = Usage { storage_bytes: 130, files: 13, reported_at: Some(NOW.plus(3)), ..total };
     assert_eq!(store.usage(&ids[0]).await.unwrap(), at_home);
+}
+
+async fn where_a_client_is_bound_for(place: Place) {
+    let store = place.store().await;
+    let ids = insert_clients(&store, &["acme-law".into(), "other-law".into()]).await;
+    let types = [("i1", "t3.micro"), ("i2", "t3.small"), ("i3", "t3.medium")];
+    for (at, (id, kind)) in (0..).zip(types) {
+        insert_instances(&store, &[InstanceRow { instance_type: kind.into(), ..shared(id, 1) }]).await;
+        let mut tx = store.begin().await.unwrap();
+        let owner = if id == "i3" { &ids[1] } else { &ids[0] };
+        let row = Resource { kind: ResourceKind::Instance, created_at: NOW.plus(at), ..resource(id, Some(owner)) };
+        tx.insert_resource(&row).await.unwrap();
+        tx.insert_resource(&Resource { created_at: NOW.plus(9), ..resource(&format!("b{id}"), Some(owner)) })
+            .await
+            .unwrap();
+        tx.commit().await.unwrap();
+    }
+    let mut tx = store.begin().await.unwrap();
+    assert_eq!(tx.newest_instance_type(&ids[0]).await.unwrap().as_deref(), Some("t3.small"), "the newest of their own");
+    tx.resource_created(&"i1".parse().unwrap(), Some("c1")).await.unwrap();
+    tx.resource_deleting(&"i2".parse().unwrap()).await.unwrap();
+    assert_eq!(tx.newest_instance_type(&ids[0]).await.unwrap().as_deref(), Some("t3.micro"), "not one that goes");
+    tx.resource_deleted(&"i1".parse().unwrap(), NOW).await.unwrap();
+    assert_eq!(tx.newest_instance_type(&ids[0]).await.unwrap(), None);
 }
 
 async fn the_ledger(place: Place) {

@@ -7,6 +7,7 @@ use super::cards::Entered;
 use super::customers::{living, new_customer};
 use super::error::{ApiError, Result};
 use super::events::check_url;
+use super::form::Params;
 use super::invoices;
 use super::payments;
 use super::state::{Tx, int, list_of, random, text};
@@ -32,6 +33,7 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         return Err(ApiError::state("You may only specify one of these parameters: customer, customer_email."));
     }
     let known = customer.as_deref().map(|id| living(tx, id, "customer")).transpose()?;
+    let collects = collected(params, known.is_some())?;
     let items = subscriptions::read_items(tx, params, "line_items")?;
     let success_url = params.required("success_url")?;
     check_url(&success_url, "success_url")?;
@@ -59,10 +61,39 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         "payment_method_types": ["card"], "payment_status": "unpaid", "status": "open", "subscription": null,
         "success_url": success_url, "ui_mode": "hosted", "url": format!("{}/c/pay/{id}", tx.settings.base_url),
         "_line_items": list_of(line_objects(tx, &items), &format!("/v1/checkout/sessions/{id}/line_items")),
+        "tax_id_collection": {"enabled": collects, "required": "never"},
         "_subscription_data": future,
     });
     tx.put(session.clone());
     Ok(session)
+}
+
+/// Whether a tax id is asked for. For a customer that exists already, Stripe then wants the permission to write
+/// the name that belongs to it: <https://docs.stripe.com/tax/checkout/tax-ids#existing-customers>.
+fn collected(params: &mut Params, known: bool) -> Result<bool> {
+    let mut tax = params.level("tax_id_collection")?.unwrap_or_default();
+    let enabled = tax.flag("enabled")?.unwrap_or(false);
+    tax.finish()?;
+    let Some(mut update) = params.level("customer_update")? else {
+        return if enabled && known { Err(name_needed()) } else { Ok(enabled) };
+    };
+    let kept = ["auto", "never"];
+    let name = update.one_of("name", &kept)?;
+    update.one_of("address", &kept)?;
+    update.one_of("shipping", &kept)?;
+    update.finish()?;
+    match (known, enabled, name) {
+        (false, ..) => Err(ApiError::state("`customer_update` can only be used with `customer`.")),
+        (true, true, None | Some("never")) => Err(name_needed()),
+        _ => Ok(enabled),
+    }
+}
+
+fn name_needed() -> ApiError {
+    ApiError::state(
+        "Tax ID collection requires updating business name on the customer. To enable tax ID collection for an \
+         existing customer, please set `customer_update[name]` to `auto`.",
+    )
 }
 
 /// What is due now: nothing while a trial lasts.

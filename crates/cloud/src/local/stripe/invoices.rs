@@ -102,6 +102,7 @@ pub(super) fn issue(tx: &mut Tx<'_>, subscription: &mut Value, reason: &str, lin
     }
     invoice["status"] = "open".into();
     invoice["effective_at"] = tx.now.into();
+    invoice["invoice_pdf"] = format!("{}/pdf", text(&invoice, "hosted_invoice_url")).into();
     invoice["status_transitions"]["finalized_at"] = tx.now.into();
     tx.put(invoice.clone());
     tx.emit("invoice.finalized", &invoice, None);

@@ -34,6 +34,7 @@ mod invoices;
 mod journal;
 mod pages;
 mod payments;
+mod pdf;
 mod portal;
 mod proration;
 mod renewals;

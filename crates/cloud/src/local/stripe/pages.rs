@@ -17,13 +17,14 @@ use super::checkout::{self, Payer};
 use super::error::ApiError;
 use super::events::check_url;
 use super::state::{Origin, Tx, int, text};
-use super::{Stripe, calendar};
+use super::{Stripe, calendar, pdf};
 
 const STYLE: &str = include_str!("../../../templates/stripe/style.css");
 pub(super) fn router() -> Router<Stripe> {
     Router::new()
         .route("/c/pay/{id}", get(show_checkout).post(pay))
         .route("/i/{id}", get(show_invoice))
+        .route("/i/{id}/pdf", get(get_pdf))
         .route("/style.css", get(style))
 }
 
@@ -43,11 +44,11 @@ pub(super) fn html(status: StatusCode, page: &impl Template, leads_to: &str) -> 
     }
 }
 
-fn respond(status: StatusCode, body: String, kind: &'static str, leads_to: &str) -> Response {
+fn respond(status: StatusCode, body: impl Into<Body>, kind: &'static str, leads_to: &str) -> Response {
     let policy = format!(
         "default-src 'none'; style-src 'self'; img-src data:; form-action 'self' {leads_to}; frame-ancestors 'none'; base-uri 'none'"
     );
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(body.into());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let policy = HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
@@ -248,14 +249,35 @@ struct InvoicePage {
 }
 
 async fn show_invoice(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) -> Response {
-    let found = change(&stripe, move |tx| tx.need("invoice", &id, "id")).await;
+    match invoice_page(&stripe, id).await {
+        Ok(page) => html(StatusCode::OK, &page, ""),
+        Err(missing) => missing,
+    }
+}
+
+/// The same as a file.
+async fn get_pdf(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) -> Response {
+    let page = match invoice_page(&stripe, id).await {
+        Ok(page) => page,
+        Err(missing) => return missing,
+    };
+    let row = |left: &str, right: &str| (left.to_owned(), right.to_owned());
+    let mut rows = vec![row(&page.business, &page.date), row(&page.customer, &page.status), row("", "")];
+    rows.extend(page.lines);
+    rows.extend([row("", ""), row("Total", &page.total), row("Paid", &page.paid)]);
+    let file = pdf::document(&format!("Invoice {}", page.number), &rows);
+    respond(StatusCode::OK, file, "application/pdf", "")
+}
+
+async fn invoice_page(stripe: &Stripe, id: String) -> Result<InvoicePage, Response> {
+    let found = change(stripe, move |tx| tx.need("invoice", &id, "id")).await;
     let Ok(Ok(invoice)) = found else {
         let words = "There is no invoice at this address.";
-        return message(&stripe, StatusCode::NOT_FOUND, "Not found", words, None);
+        return Err(message(stripe, StatusCode::NOT_FOUND, "Not found", words, None));
     };
     let in_currency = |amount| money(amount, text(&invoice, "currency"));
     let lines = invoice["lines"]["data"].as_array().cloned().unwrap_or_default();
-    let page = InvoicePage {
+    Ok(InvoicePage {
         business: stripe.0.settings.publishable_name.clone(),
         number: text(&invoice, "number").to_owned(),
         date: calendar::date(int(&invoice, "created")),
@@ -267,6 +289,5 @@ async fn show_invoice(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) ->
             .collect(),
         total: in_currency(int(&invoice, "total")),
         paid: in_currency(int(&invoice, "amount_paid")),
-    };
-    html(StatusCode::OK, &page, "")
+    })
 }

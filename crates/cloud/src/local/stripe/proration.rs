@@ -17,6 +17,8 @@ use super::subscriptions::{self, items};
 pub(super) struct Change {
     items: Vec<Value>,
     behavior: &'static str,
+    /// The moment (seconds) from which on the new items count.
+    date: i64,
 }
 
 /// What a change does: the subscription after it, what it adds to the next invoice, and whether that is
@@ -27,10 +29,11 @@ pub(super) struct Outcome {
     pub(super) at_once: bool,
 }
 
-/// Reads `items` and `proration_behavior`; none when the items stay as they are.
+/// Reads `items`, `proration_behavior` and `proration_date`; none when the items stay as they are.
 pub(super) fn read(tx: &Tx<'_>, subscription: &Value, params: &mut Params) -> Result<Option<Change>> {
     let behaviors = ["create_prorations", "always_invoice", "none"];
     let behavior = params.one_of("proration_behavior", &behaviors)?.unwrap_or("create_prorations");
+    let date = proration_date(tx, subscription, params)?;
     let levels = params.levels("items")?;
     if levels.is_empty() {
         return Ok(None);
@@ -45,7 +48,18 @@ pub(super) fn read(tx: &Tx<'_>, subscription: &Value, params: &mut Params) -> Re
     if changed.iter().any(|item| item["price"]["recurring"] != first) {
         return Err(ApiError::state("All prices of a subscription must have the same billing interval."));
     }
-    Ok(Some(Change { items: changed, behavior }))
+    Ok(Some(Change { items: changed, behavior, date }))
+}
+
+/// As previewed a moment ago, or now.
+fn proration_date(tx: &Tx<'_>, subscription: &Value, params: &mut Params) -> Result<i64> {
+    let Some(date) = params.int("proration_date")? else { return Ok(tx.now) };
+    let item = &items(subscription)[0];
+    if (int(item, "current_period_start")..=int(item, "current_period_end")).contains(&date) {
+        return Ok(date);
+    }
+    let message = "Cannot specify proration date outside of current subscription period.";
+    Err(ApiError::invalid("parameter_invalid_integer", message, &params.name("proration_date")))
 }
 
 fn change_item(tx: &Tx<'_>, subscription: &Value, changed: &mut Vec<Value>, level: &mut Params) -> Result<()> {
@@ -85,12 +99,12 @@ pub(super) fn apply(tx: &Tx<'_>, mut subscription: Value, change: Change) -> Out
     for before in old.iter().filter(|_| !free) {
         let after = change.items.iter().find(|item| item["id"] == before["id"]);
         if new_interval || after != Some(before) {
-            lines.push(part(tx, before, -1, "Unused time on"));
+            lines.push(part(tx, before, change.date, -1, "Unused time on"));
         }
     }
     for after in change.items.iter().filter(|_| !free && !new_interval) {
         if !old.contains(after) {
-            lines.push(part(tx, after, 1, "Remaining time on"));
+            lines.push(part(tx, after, change.date, 1, "Remaining time on"));
         }
     }
     subscription["items"]["data"] = change.items.into();
@@ -106,14 +120,14 @@ pub(super) fn apply(tx: &Tx<'_>, mut subscription: Value, change: Change) -> Out
     Outcome { subscription, lines, at_once }
 }
 
-/// The share of `item` from now to the period's end.
-fn part(tx: &Tx<'_>, item: &Value, sign: i64, words: &str) -> Value {
+/// The share of `item` from `date` to the period's end.
+fn part(tx: &Tx<'_>, item: &Value, date: i64, sign: i64, words: &str) -> Value {
     let (start, end) = (int(item, "current_period_start"), int(item, "current_period_end"));
-    let (left, whole) = (i128::from((end - tx.now).clamp(0, end - start)), i128::from((end - start).max(1)));
+    let (left, whole) = (i128::from((end - date).clamp(0, end - start)), i128::from((end - start).max(1)));
     let share = (i128::from(cost(item)) * left * 2 + whole) / (whole * 2);
     let amount = sign * i64::try_from(share).unwrap_or(i64::MAX);
-    let description = format!("{words} {} after {}", product_name(tx, &item["price"]), calendar::date(tx.now));
-    line(item, amount, description, (tx.now, end), true)
+    let description = format!("{words} {} after {}", product_name(tx, &item["price"]), calendar::date(date));
+    line(item, amount, description, (date, end), true)
 }
 
 /// The next invoice, if `change` were made now and nothing else later.
