@@ -17,6 +17,7 @@ pub mod plan;
 pub mod prices;
 pub mod recipe;
 pub mod time;
+pub mod zone;
 
 pub use ids::{ClientId, Fingerprint, FlowId, InstanceId, MemberId, ResourceId};
 pub use money::{Cents, Micros};

@@ -3,6 +3,9 @@
 //! [`Life`] is a plain value; [`Life::apply`] takes what happened and returns the life that follows with the
 //! effects that must be written with it, or says why the move is refused. Nothing here acts.
 //!
+//! Moves come on their dates, by day and by night. Mails about them are due by day alone, where the client is
+//! ([`Zone::send_at`]): what is to be told meanwhile is kept in [`Life::untold`].
+//!
 //! | state | ends when |
 //! |---|---|
 //! | trial | paid → active · its days are over → grace · cancelled → suspended |
@@ -16,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Trial;
 use crate::time::Time;
+use crate::zone::Zone;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -72,8 +76,21 @@ pub struct Life {
     pub cancels_at_period_end: bool,
     pub suspended_at: Option<Time>,
     pub delete_at: Option<Time>,
-    /// Every reminder due up to here has been dealt with.
+    /// Every reminder due up to here, by day or by night, has been dealt with.
     pub reminded_until: Time,
+    /// Where it is day or night for them.
+    #[serde(default)]
+    pub zone: Zone,
+    /// What they are to be told when it is day; of several things only the last.
+    #[serde(default)]
+    pub untold: Option<Untold>,
+}
+
+/// Something that waits for the day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Untold {
+    pub reminder: Reminder,
+    pub since: Time,
 }
 
 /// What happened.
@@ -155,11 +172,17 @@ impl Life {
             suspended_at: None,
             delete_at: None,
             reminded_until: now,
+            zone: Zone::default(),
+            untold: None,
         }
     }
 
     /// Applies what happened. The same event twice changes nothing the second time.
     pub fn apply(&self, event: Event, trial: &Trial, now: Time) -> Result<Moved, Refused> {
+        self.moved(event, trial, now).map(|moved| tell(moved, now))
+    }
+
+    fn moved(&self, event: Event, trial: &Trial, now: Time) -> Result<Moved, Refused> {
         if self.state == State::Deleted {
             let same = matches!(event, Event::Deleted | Event::DateCame | Event::SubscriptionEnded);
             return if same { Ok((self.clone(), Vec::new())) } else { Err(self.refuse(event)) };
@@ -171,7 +194,7 @@ impl Life {
                 let (life, effects) = self.paid(until);
                 Ok((Self { paid_until: Some(until), ..life }, effects))
             }
-            Event::PaymentFailed { dunning_ends_at } => Ok(self.payment_failed(dunning_ends_at)),
+            Event::PaymentFailed { dunning_ends_at } => Ok(self.payment_failed(dunning_ends_at, now)),
             Event::CancelsAtPeriodEnd(cancels) if self.state.is_paying() => {
                 Ok((Self { cancels_at_period_end: cancels, ..self.clone() }, Vec::new()))
             }
@@ -187,7 +210,7 @@ impl Life {
             Event::Suspended => Ok(self.suspend(trial, now)),
             Event::Resumed { extra_days } => self.resume(extra_days, trial, now),
             Event::Deleted => Ok((
-                Self { state: State::Deleted, ..self.clone() },
+                Self { state: State::Deleted, untold: None, ..self.clone() },
                 vec![Effect::Delete, Effect::Mail(Reminder::Deleted)],
             )),
         }
@@ -218,6 +241,7 @@ impl Life {
             suspended_at: None,
             delete_at: None,
             cancels_at_period_end: self.cancels_at_period_end && self.state.is_paying(),
+            untold: None,
             ..self.clone()
         };
         let effects = match self.state {
@@ -228,13 +252,15 @@ impl Life {
         (life, effects)
     }
 
-    fn payment_failed(&self, dunning_ends_at: Time) -> Moved {
-        let again = self.state == State::PastDue;
+    fn payment_failed(&self, dunning_ends_at: Time, now: Time) -> Moved {
         if !self.state.is_paying() {
             return (self.clone(), Vec::new()); // A first payment that fails changes nothing: they stay where they are.
         }
         let life = Self { state: State::PastDue, dunning_ends_at: Some(dunning_ends_at), ..self.clone() };
-        (life, if again { Vec::new() } else { vec![Effect::Notice, Effect::Mail(Reminder::PaymentFailed)] })
+        if self.state == State::PastDue {
+            return (life, Vec::new());
+        }
+        (Self { untold: Some(Untold { reminder: Reminder::PaymentFailed, since: now }), ..life }, vec![Effect::Notice])
     }
 
     fn suspend(&self, trial: &Trial, at: Time) -> Moved {
@@ -244,16 +270,17 @@ impl Life {
             delete_at: Some(at.plus_days(trial.retention_days)),
             dunning_ends_at: None,
             reminded_until: self.reminded_until.max(at),
+            untold: Some(Untold { reminder: Reminder::Suspended, since: at }),
             ..self.clone()
         };
-        (life, vec![Effect::Suspend, Effect::Mail(Reminder::Suspended)])
+        (life, vec![Effect::Suspend])
     }
 
     fn resume(&self, extra_days: i64, trial: &Trial, now: Time) -> Result<Moved, Refused> {
         if self.state != State::Suspended {
             return Err(self.refuse(Event::Resumed { extra_days }));
         }
-        let mut life = Self { suspended_at: None, delete_at: None, reminded_until: now, ..self.clone() };
+        let mut life = Self { suspended_at: None, delete_at: None, reminded_until: now, untold: None, ..self.clone() };
         if self.paid_until.is_some_and(|until| until > now) {
             life.state = State::Active;
             return Ok((life, vec![Effect::RunDedicated]));
@@ -265,42 +292,42 @@ impl Life {
     }
 
     /// Does all that is due at `now`, each move on its own date, so that dates never drift when the loop
-    /// comes late. Of several reminders that are due only the last is sent.
+    /// comes late. Of several mails that are due only the last is sent.
     fn until(&self, trial: &Trial, now: Time) -> Moved {
         let (mut life, mut effects) = (self.clone(), Vec::new());
-        let mut last_reminder = None;
-        while let Some(due) = life.next().filter(|due| due.at <= now) {
+        while let Some(due) = life.next_move().filter(|due| due.at <= now) {
             match due.what {
                 Due::Reminder(reminder) => {
-                    life.reminded_until = due.at;
-                    last_reminder = Some(reminder);
+                    life.reminded_until = life.reminded_until.max(life.wanted_at(reminder).unwrap_or(due.at));
+                    life.untold = Some(Untold { reminder, since: due.at });
                 }
                 Due::Grace => {
                     life.state = State::Grace;
-                    effects.extend([Effect::Notice, Effect::Mail(Reminder::GraceBegan)]);
-                    last_reminder = None;
+                    life.untold = Some(Untold { reminder: Reminder::GraceBegan, since: due.at });
+                    effects.push(Effect::Notice);
                 }
                 Due::Suspension => {
                     let (next, more) = life.suspend(trial, due.at);
                     life = next;
                     effects.extend(more);
-                    last_reminder = None;
                 }
                 Due::Deletion => {
                     life.state = State::Deleted;
+                    life.untold = None;
                     effects = vec![Effect::Delete, Effect::Mail(Reminder::Deleted)];
-                    last_reminder = None;
                 }
             }
         }
-        effects.extend(last_reminder.map(Effect::Mail));
         (life, effects)
     }
 
     /// What comes next by itself, and when. The store keeps its date in an indexed column.
     pub fn next(&self) -> Option<Next> {
-        let dates = self.dates();
-        dates.into_iter().min_by_key(|next| next.at)
+        self.dates().into_iter().min_by_key(|next| next.at)
+    }
+
+    fn next_move(&self) -> Option<Next> {
+        self.moves().into_iter().min_by_key(|next| next.at)
     }
 
     /// When the present state ends by itself, and what follows.
@@ -319,18 +346,55 @@ impl Life {
 
     /// Every date ahead, reminders included, in no order.
     pub fn dates(&self) -> Vec<Next> {
+        let untold = self.untold.and_then(|untold| {
+            let at = self.tells_at(untold)?;
+            Some(Next { at, what: Due::Reminder(untold.reminder) })
+        });
+        self.moves().into_iter().chain(untold).collect()
+    }
+
+    fn moves(&self) -> Vec<Next> {
         let Some(end) = self.ends() else { return Vec::new() };
         let (days_before, reminder): (&[i64], fn(i64) -> Reminder) = match end.what {
             Due::Grace => (&[7, 3, 1], |days| Reminder::TrialEndsIn { days }),
             Due::Deletion => (&[7, 1], |days| Reminder::DeletionIn { days }),
             Due::Suspension | Due::Reminder(_) => return vec![end],
         };
-        let reminders = days_before
-            .iter()
-            .map(|&days| Next { at: end.at.plus_days(-days), what: Due::Reminder(reminder(days)) })
-            .filter(|next| next.at > self.reminded_until);
+        let reminders = days_before.iter().filter_map(|&days| {
+            let wanted_at = end.at.plus_days(-days);
+            let at = self.zone.send_at(wanted_at, end.at);
+            (wanted_at > self.reminded_until).then_some(Next { at, what: Due::Reminder(reminder(days)) })
+        });
         reminders.chain([end]).collect()
     }
+
+    /// When a reminder would be due if there were no night.
+    fn wanted_at(&self, reminder: Reminder) -> Option<Time> {
+        match reminder {
+            Reminder::TrialEndsIn { days } | Reminder::DeletionIn { days } => Some(self.ends()?.at.plus_days(-days)),
+            _ => None,
+        }
+    }
+
+    /// None when the day comes too late for it.
+    fn tells_at(&self, untold: Untold) -> Option<Time> {
+        let event = self.ends().map_or(Time::NEVER, |end| end.at);
+        Some(self.zone.send_at(untold.since, event)).filter(|at| *at >= untold.since)
+    }
+}
+
+/// Sends what is untold and due, unless it is night: then it waits for the day.
+fn tell((mut life, mut effects): Moved, now: Time) -> Moved {
+    let Some(untold) = life.untold.filter(|untold| life.tells_at(*untold).is_some_and(|at| at <= now)) else {
+        return (life, effects);
+    };
+    if life.zone.is_night(now) {
+        life.untold = Some(Untold { since: now, ..untold });
+    } else {
+        life.untold = None;
+        effects.push(Effect::Mail(untold.reminder));
+    }
+    (life, effects)
 }
 
 /// A date ahead and what it brings.

@@ -2,14 +2,16 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::plan::{DEFAULT_PLANS, Plans};
-use crate::time::DAY;
+use crate::time::{DAY, HOUR};
+use crate::zone::Zone;
 
 fn trial() -> Trial {
     Plans::parse(DEFAULT_PLANS).unwrap().trial
 }
 
+/// Noon in UTC.
 fn day(n: i64) -> Time {
-    Time(0).plus_days(n)
+    Time(12 * HOUR).plus_days(n)
 }
 
 fn mails(effects: &[Effect]) -> Vec<Reminder> {
@@ -150,4 +152,104 @@ proptest! {
             life = next;
         }
     }
+}
+
+/// Every mail of a life that nobody pays for, when the loop comes at each of these times.
+fn told(life: Life, visits: impl Iterator<Item = Time>, zones: &[Zone]) -> Vec<(Time, Reminder, Life)> {
+    let (trial, mut life, mut told) = (trial(), life, Vec::new());
+    for (n, now) in visits.enumerate() {
+        let (next, effects) = life.apply(Event::DateCame, &trial, now).unwrap();
+        told.extend(mails(&effects).into_iter().map(|mail| (now, mail, next.clone())));
+        life = next;
+        if let Some(zone) = zones.get(n % zones.len().max(1)) {
+            life.zone = zone.clone();
+        }
+    }
+    told.retain(|(_, mail, _)| *mail != Reminder::Deleted);
+    told
+}
+
+/// When what a mail tells of happens.
+fn event_of(mail: Reminder, life: &Life) -> Time {
+    match mail {
+        Reminder::TrialEndsIn { .. } => life.trial_ends_at,
+        Reminder::GraceBegan => life.grace_ends_at,
+        Reminder::PaymentFailed => life.dunning_ends_at.unwrap(),
+        Reminder::Suspended | Reminder::DeletionIn { .. } | Reminder::Deleted => life.delete_at.unwrap(),
+    }
+}
+
+fn any_life() -> impl Strategy<Value = Life> {
+    let begin = |(zone, at): (Zone, i64)| Life { zone, ..Life::begin(&trial(), Time(at)) };
+    (crate::zone::tests::zones(), 0..60 * 366 * DAY).prop_map(begin)
+}
+
+proptest! {
+    #[test]
+    fn each_mail_is_told_once_by_day_and_in_time(life in any_life()) {
+        let (trial, mut at, mut visits) = (trial(), life.clone(), Vec::new());
+        while let Some(next) = at.next() {
+            visits.push(next.at);
+            at = at.apply(Event::DateCame, &trial, next.at).unwrap().0;
+        }
+        let mut kinds = Vec::new();
+        for (now, mail, after) in told(life, visits.into_iter(), &[]) {
+            prop_assert!(!after.zone.is_night(now), "{mail:?} {now}");
+            prop_assert!(now < event_of(mail, &after), "{mail:?} {now}");
+            kinds.push(mail);
+        }
+        prop_assert_eq!(kinds, [
+            Reminder::TrialEndsIn { days: 7 },
+            Reminder::TrialEndsIn { days: 3 },
+            Reminder::TrialEndsIn { days: 1 },
+            Reminder::GraceBegan,
+            Reminder::Suspended,
+            Reminder::DeletionIn { days: 7 },
+            Reminder::DeletionIn { days: 1 },
+        ]);
+    }
+
+    #[test]
+    fn no_mail_is_told_twice_or_at_night_however_late_the_loop_and_wherever_they_move(
+        life in any_life(),
+        pauses in proptest::collection::vec(0i64..4 * DAY, 1..200),
+        zones in proptest::collection::vec(crate::zone::tests::zones(), 0..4),
+    ) {
+        let visits = pauses.into_iter().scan(life.trial_started_at, |now, pause| {
+            *now = now.plus(pause);
+            Some(*now)
+        });
+        let mut seen = Vec::new();
+        for (now, mail, after) in told(life, visits, &zones) {
+            prop_assert!(!after.zone.is_night(now), "{mail:?} {now}");
+            prop_assert!(now <= event_of(mail, &after), "{mail:?} {now}");
+            prop_assert!(!seen.contains(&mail), "{mail:?} twice");
+            seen.push(mail);
+        }
+    }
+}
+
+#[test]
+fn who_pays_in_the_night_is_not_told_in_the_morning_that_the_trial_is_over() {
+    let trial = trial();
+    let berlin = Zone::parse("Europe/Berlin").unwrap();
+    let night = day(0).plus(9 * HOUR);
+    let life = Life { zone: berlin, ..Life::begin(&trial, night.plus_days(-14)) };
+    let life = Life { reminded_until: night.plus(-1), ..life };
+    let (life, effects) = life.apply(Event::DateCame, &trial, night).unwrap();
+    assert_eq!((life.state, effects), (State::Grace, vec![Effect::Notice]));
+    assert_eq!(life.next().map(|next| next.what), Some(Due::Reminder(Reminder::GraceBegan)));
+    let morning = life.next().unwrap().at;
+    assert_eq!(life.apply(Event::DateCame, &trial, morning).unwrap().1, [Effect::Mail(Reminder::GraceBegan)]);
+    let (paid, _) = life.apply(Event::Paid { until: night.plus_days(30) }, &trial, night.plus(HOUR)).unwrap();
+    assert_eq!(paid.apply(Event::DateCame, &trial, morning).unwrap().1, []);
+}
+
+#[test]
+fn a_life_that_was_written_before_there_were_zones_can_be_read() {
+    let mut old = serde_json::to_value(Life::begin(&trial(), day(0))).unwrap();
+    for new in ["zone", "untold"] {
+        old.as_object_mut().unwrap().remove(new).unwrap();
+    }
+    assert_eq!(serde_json::from_value::<Life>(old).unwrap(), Life::begin(&trial(), day(0)));
 }

@@ -43,6 +43,10 @@ pub struct SignupRequest {
     /// The plan that they mean to buy; the trial has limits of its own.
     #[schema(example = "starter")]
     pub plan: String,
+    /// Where it is day or night for them, by its name in IANA's database; the installation's own when it is left out.
+    #[serde(default)]
+    #[schema(example = "America/New_York")]
+    pub time_zone: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -272,6 +276,9 @@ pub struct DeployRequest {
     pub last_name: String,
     pub company: String,
     pub plan: String,
+    /// Where it is day or night for them, by its name in IANA's database; the installation's own when it is left out.
+    #[serde(default)]
+    pub time_zone: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -75,6 +75,11 @@
     setTimeout(() => { button.textContent = label; }, 1600);
   }
 
+  // Reminders go out by day where the person is.
+  for (const field of document.querySelectorAll("[data-time-zone]")) {
+    field.value = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
+  }
+
   show(document);
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-copy], [data-print]");

@@ -169,7 +169,8 @@ struct Letter<'a> {
 
 async fn send(world: &World, tx: &mut Tx, letter: Letter<'_>) -> Result<(), StoreError> {
     let company = letter.client.map_or(&world.settings.name, |client| &client.company).clone();
-    let to = Recipient { first_name: letter.to.first_name.clone(), company };
+    let zone = letter.client.map_or(&world.settings.time_zone, |client| &client.life.zone).clone();
+    let to = Recipient { first_name: letter.to.first_name.clone(), company, zone };
     let content = letter.mail.compose(&to).map_err(|error| StoreError::Corrupt(error.to_string()))?;
     let mail = OutMail {
         id: letter.id,

@@ -2,6 +2,7 @@
 //! that follows from it (flows and mails), so that none is ever without the other.
 
 use stackpro_domain::lifecycle::{Effect, Event, Life, Refused};
+use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, MemberId};
 use stackpro_flow::FlowSpec;
 use stackpro_store::{Client, HostKind, Member, Purpose, Role, StackPhase, StoreError, Tx};
@@ -31,6 +32,7 @@ pub struct NewClient {
     pub last_name: String,
     pub company: String,
     pub plan: String,
+    pub zone: Zone,
 }
 
 /// Writes a new client with all that follows: the owner, the flow that provisions, the welcome mail.
@@ -43,7 +45,7 @@ pub async fn sign_up(world: &World, tx: &mut Tx, new: NewClient) -> Result<(Clie
         company: new.company,
         plan: new.plan,
         interval: None,
-        life: Life::begin(&world.plans.trial, now),
+        life: Life { zone: new.zone, ..Life::begin(&world.plans.trial, now) },
         stack: StackPhase::Provisioning,
         hosting: None,
         host,

@@ -13,6 +13,7 @@ pub(crate) fn settings() -> Settings {
         client_domain: "stackpro.localhost".into(),
         mail_from: "StackPro <hello@stackpro.localhost>".into(),
         support_email: "help@stackpro.localhost".into(),
+        time_zone: stackpro_domain::zone::Zone::default(),
         warm_places: 1,
         dns_ttl_seconds: 60,
         trusted_proxies: Vec::new(),

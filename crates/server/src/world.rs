@@ -11,6 +11,7 @@ use stackpro_cloud::{Cloud, MailAccount, Message};
 use stackpro_domain::plan::Plans;
 use stackpro_domain::prices::Prices;
 use stackpro_domain::time::{HOUR, MINUTE};
+use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_store::{Committed, Store};
 use tokio::sync::{Notify, watch};
@@ -158,6 +159,8 @@ pub struct Settings {
     /// `StackPro <hello@stackpro.localhost>`
     pub mail_from: String,
     pub support_email: String,
+    /// Of clients who did not say theirs.
+    pub time_zone: Zone,
     /// So many trials find a place at once: shared instances are launched ahead.
     pub warm_places: u32,
     /// How long the world may remember where a client's name leads.

@@ -14,6 +14,7 @@ use stackpro_domain::lifecycle::{Event, State};
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::time::DAY;
+use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_protocol::api::{CheckoutRequest, PlanChangeRequest};
 use stackpro_server::agents::Agents;
@@ -37,6 +38,8 @@ use crate::people::{Act, Card, Persona};
 use crate::{Failed, Plan, agent};
 
 const WEBHOOKS: &str = "/api/stripe-webhook";
+/// Where clients are, in turn: nights at different hours, with and without summer time.
+const ZONES: [&str; 5] = ["UTC", "America/New_York", "Europe/Berlin", "Asia/Kolkata", "Pacific/Auckland"];
 
 pub(crate) struct Business {
     pub(crate) world: Arc<World>,
@@ -176,6 +179,7 @@ impl Business {
             last_name: format!("Number {number}"),
             company: format!("Company {number}"),
             plan: person.persona.plan.clone(),
+            zone: Zone::parse(ZONES[number % ZONES.len()]).unwrap_or_default(),
         };
         let mut tx = world.store.begin().await.map_err(Failed::new)?;
         let (client, _) = lives::sign_up(world, &mut tx, new).await.map_err(Failed::new)?;
@@ -344,6 +348,7 @@ fn settings() -> Settings {
         client_domain: "stackpro.localhost".into(),
         mail_from: "StackPro <hello@stackpro.localhost>".into(),
         support_email: "help@stackpro.localhost".into(),
+        time_zone: stackpro_domain::zone::Zone::default(),
         warm_places: 1,
         dns_ttl_seconds: 0,
         trusted_proxies: Vec::new(),

@@ -86,6 +86,12 @@ async fn moved(business: &Business, person: &Person, row: &Client, before: &Life
         }
         let theirs = MailFilter { client: Some(id.clone()), state: None };
         let mails = business.world.store.mails(&theirs, None, 200).await.map_err(Failed::new)?.rows;
+        let reminds = |kind: &str| kind.starts_with("trial_ends_in") || kind.starts_with("deletion_in");
+        let zone = &row.life.zone;
+        if let Some(mail) = mails.iter().find(|mail| reminds(&mail.kind) && zone.is_night(mail.created_at)) {
+            let at = mail.created_at;
+            return Err(Failed(format!("client {id} in {} is sent {} at night, {at}", zone.as_str(), mail.kind)));
+        }
         let since = before.suspended_at.unwrap_or_default();
         for days in [7, 1] {
             let kind = format!("deletion_in_{days}");

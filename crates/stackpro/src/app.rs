@@ -9,6 +9,7 @@ use std::sync::OnceLock;
 use secrecy::ExposeSecret;
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
+use stackpro_domain::zone::Zone;
 use stackpro_domain::{Clock, names};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
@@ -61,7 +62,7 @@ impl App {
     }
 
     pub(crate) async fn open(config: Config, reached: &Reached) -> Result<Self> {
-        let settings = settings(&config, reached.listen);
+        let settings = settings(&config, reached.listen)?;
         // The operator's own senders; a client's name has an identity of its own.
         let own = names::mail_domain(&settings.mail_from)
             .ok_or_else(|| Fatal(format!("STACKPRO_MAIL_FROM is not a mail address: {}", settings.mail_from)))?;
@@ -98,18 +99,23 @@ impl App {
     }
 }
 
-fn settings(config: &Config, listen: SocketAddr) -> Settings {
+fn settings(config: &Config, listen: SocketAddr) -> Result<Settings> {
     let domain = &config.client_domain;
     let rates = Rates {
         signup_address: Rate { limit: config.signups_per_address_per_hour, ..Rates::default().signup_address },
         ..Rates::default()
     };
-    Settings {
+    let time_zone = Zone::parse(&config.time_zone).ok_or_else(|| {
+        let advice = "take a name such as Europe/Berlin; the system's package tzdata brings them";
+        Fatal(format!("STACKPRO_TIME_ZONE is no time zone that this system knows: {}; {advice}", config.time_zone))
+    })?;
+    Ok(Settings {
         name: config.name.clone(),
         public_url: config.public_url.clone().unwrap_or_else(|| format!("http://{listen}")),
         client_domain: domain.clone(),
         mail_from: config.mail_from.clone().unwrap_or_else(|| format!("{} <hello@{domain}>", config.name)),
         support_email: config.support_email.clone().unwrap_or_else(|| format!("help@{domain}")),
+        time_zone,
         dns_ttl_seconds: config.dns_ttl_seconds,
         warm_places: config.warm_places,
         trusted_proxies: config.trusted_proxies.clone(),
@@ -117,7 +123,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Settings {
         hash_queue: config.hash_queue,
         rates,
         patience: stackpro_server::world::PATIENCE,
-    }
+    })
 }
 
 pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {

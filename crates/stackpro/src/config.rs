@@ -37,6 +37,7 @@ pub(crate) struct Config {
     pub name: String,
     pub mail_from: Option<String>,
     pub support_email: Option<String>,
+    pub time_zone: String,
     pub stripe_api_base: Option<String>,
     pub stripe_secret_key: Option<SecretString>,
     /// One secret, or two separated by a comma while one replaces the other.
@@ -72,6 +73,7 @@ struct Defaults {
     dns_port: u16,
     client_domain: &'static str,
     name: &'static str,
+    time_zone: &'static str,
     dns_ttl_seconds: u32,
     warm_places: u32,
     hash_queue: usize,
@@ -90,6 +92,7 @@ fn defaults() -> Defaults {
         dns_port: 0,
         client_domain: "stackpro.localhost",
         name: "StackPro",
+        time_zone: "UTC",
         dns_ttl_seconds: 2,
         warm_places: 1,
         hash_queue: 64,

@@ -46,6 +46,7 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
     let first_name = check.name("firstName", &request.first_name);
     let last_name = check.name("lastName", &request.last_name);
     let company = check.name("company", &request.company);
+    let zone = check.zone("timeZone", request.time_zone.as_deref(), &world.settings.time_zone);
     if world.plans.get(&request.plan).is_none() {
         let known: Vec<&str> = world.plans.plans.iter().map(|plan| plan.id.as_str()).collect();
         check.wrong("plan", format!("must be one of {}", known.join(", ")));
@@ -69,7 +70,7 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
     }
     let password_hash = Some(world.passwords.hash(request.password.clone()).await?);
     let plan = request.plan.clone();
-    let new = NewClient { email, password_hash, first_name, last_name, company, plan };
+    let new = NewClient { email, password_hash, first_name, last_name, company, plan, zone };
     let mut tx = world.store.begin().await?;
     let made = lives::sign_up(world, &mut tx, new).await?;
     tx.commit().await?;

@@ -5,6 +5,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use stackpro_domain::zone::Zone;
 use stackpro_protocol::api::FieldError;
 
 use crate::problem::{Error, Result};
@@ -117,6 +118,12 @@ impl Check {
 
     pub fn email(&mut self, field: &str, text: &str) -> String {
         self.take(field, stackpro_domain::names::email(text), "is not a mail address")
+    }
+
+    /// Left out is `default`.
+    pub fn zone(&mut self, field: &str, text: Option<&str>, default: &Zone) -> Zone {
+        let Some(text) = text else { return default.clone() };
+        self.take(field, Zone::parse(text), "is no time zone of IANA's database, such as Europe/Berlin")
     }
 
     /// Text of several lines.

@@ -40,6 +40,7 @@ pub(super) async fn deploy(
         last_name: check.name("lastName", &request.last_name),
         company: check.name("company", &request.company),
         plan: request.plan.clone(),
+        zone: check.zone("timeZone", request.time_zone.as_deref(), &world.settings.time_zone),
     };
     if world.plans.get(&request.plan).is_none() {
         check.wrong("plan", "is none of the plans");

@@ -9,6 +9,7 @@ use axum::response::Response;
 use stackpro_domain::ClientId;
 use stackpro_domain::lifecycle::{Event, State as LifeState};
 use stackpro_domain::plan::Interval;
+use stackpro_domain::zone::Zone;
 use stackpro_protocol::agent::PortalLink;
 use stackpro_protocol::api::{CheckoutRequest, Deployment, NextDate};
 use stackpro_store::{DashboardRow, Role, StackPhase, Timeline};
@@ -225,8 +226,33 @@ fn settings(app: &App, look: &Look, problem: Option<String>) -> Settings {
         may_cancel: may_run && open,
         ends_at: client.life.paid_until.filter(|_| client.life.cancels_at_period_end),
         retention_days: app.world.plans.trial.retention_days,
+        time_zone: client.life.zone.as_str().to_owned(),
+        time_zones: if may_run { zones(&client.life.zone) } else { Vec::new() },
         problem,
     }
+}
+
+/// Those of places, and theirs, whatever it is.
+fn zones(theirs: &Zone) -> Vec<String> {
+    let mut all = Zone::all();
+    if let Err(place) = all.binary_search_by(|name| name.as_str().cmp(theirs.as_str())) {
+        all.insert(place, theirs.as_str().to_owned());
+    }
+    all
+}
+
+pub(super) async fn set_time_zone(State(app): State<App>, owner: Owner, look: Look, form: Posted) -> Result<Response> {
+    let Posted(fields) = form;
+    let Some(zone) = Zone::parse(fields.get("timeZone")) else {
+        let problem = Some("Choose one of the time zones in the list.".to_owned());
+        return page_with(axum::http::StatusCode::UNPROCESSABLE_ENTITY, &settings(&app, &look, problem));
+    };
+    let mut tx = app.world.store.begin().await?;
+    let mut row = tx.client(&owner.client).await?.ok_or(Error::NotFound)?;
+    row.life.zone = zone;
+    tx.update_client(&row).await?;
+    tx.commit().await?;
+    Ok(go(&look.at("/settings?said=time-zone")))
 }
 
 /// To the till's page of cards and invoices.

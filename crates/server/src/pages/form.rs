@@ -112,6 +112,7 @@ pub(super) fn flash(word: Option<&String>) -> Option<String> {
     let text = match word?.as_str() {
         "invited" => "The invitation is on its way.",
         "sent" => "A fresh link is on its way to you.",
+        "time-zone" => "Your time zone is changed.",
         "cancelled" => "Your plan is cancelled.",
         "kept" => "Your plan goes on.",
         "changed" => "Your plan is changed.",

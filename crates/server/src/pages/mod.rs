@@ -53,6 +53,7 @@ fn dashboard() -> Router<App> {
         .route("/billing", post(client::open_billing))
         .route("/cancel", post(client::cancel))
         .route("/settings", get(client::show_settings))
+        .route("/time-zone", post(client::set_time_zone))
         .route("/members", get(team::show_members).post(team::invite))
         .route("/verify-email", post(team::send_verification))
 }

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use stackpro_domain::MemberId;
 use stackpro_domain::plan::Interval;
+use stackpro_domain::zone::Zone;
 use stackpro_protocol::api::{ContactRequest, SignupRequest};
 use stackpro_store::{Member, Purpose, Tx};
 
@@ -67,6 +68,8 @@ pub(super) async fn sign_up(
         last_name: fields.text("lastName"),
         company: fields.text("company"),
         plan: fields.text("plan"),
+        // The browser's, which may know more zones than we do.
+        time_zone: Zone::parse(fields.get("timeZone")).map(|zone| zone.as_str().to_owned()),
     };
     match http::sign_up(&app, &address, &request).await {
         Ok((client, member)) => enter(&app, &member, &home_of(Some(&client.id))).await,

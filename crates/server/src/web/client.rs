@@ -211,5 +211,9 @@ pub struct Settings {
     pub ends_at: Option<Time>,
     /// Days that the data is kept after a pause.
     pub retention_days: i64,
+    /// By its name in IANA's database.
+    pub time_zone: String,
+    /// Which to choose from; none when it is not theirs to choose.
+    pub time_zones: Vec<String>,
     pub problem: Option<String>,
 }

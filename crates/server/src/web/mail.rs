@@ -5,6 +5,7 @@ use askama::Template;
 use serde::{Deserialize, Serialize};
 use stackpro_domain::Time;
 use stackpro_domain::manifest::Certificate;
+use stackpro_domain::zone::Zone;
 
 use super::show;
 
@@ -21,6 +22,8 @@ pub struct MailContent {
 pub struct Recipient {
     pub first_name: String,
     pub company: String,
+    /// Whose dates are meant.
+    pub zone: Zone,
 }
 
 /// One resource that was removed.
@@ -117,7 +120,11 @@ struct Text<'a> {
 impl Mail {
     /// Puts it into words. The subject is one line, whatever the names in it hold.
     pub fn compose(&self, to: &Recipient) -> Result<MailContent, askama::Error> {
-        let to = Recipient { first_name: show::plain(&to.first_name), company: show::plain(&to.company) };
+        let to = Recipient {
+            first_name: show::plain(&to.first_name),
+            company: show::plain(&to.company),
+            zone: to.zone.clone(),
+        };
         let words = self.words(&to).plain();
         let text = Text { to: &to, words: &words }.render()?;
         let html = Html { to: &to, words: &words }.render()?;
@@ -134,7 +141,7 @@ impl Mail {
                     ))
                     .fact("Your site", show::bare(site_url))
                     .fact("Your dashboard", dashboard_url)
-                    .fact("Free until", &trial_ends_at.date())
+                    .fact("Free until", &to.zone.date(*trial_ends_at))
                     .say(
                         "Please confirm your email address. Until then you can neither invite your team nor send mail.",
                     )
@@ -156,7 +163,10 @@ impl Mail {
                 Words::new(format!("The data of {} has been deleted", to.company), "Deleted, with a receipt")
                     .say(format!("The stack of {} and everything that belonged to it are gone:", to.company)),
                 |words, receipt| {
-                    words.fact(&receipt.kind, &format!("{}, removed on {}", receipt.name, receipt.removed_at.date()))
+                    words.fact(
+                        &receipt.kind,
+                        &format!("{}, removed on {}", receipt.name, to.zone.date(receipt.removed_at)),
+                    )
                 },
             ),
             Self::Moved { certificate, site_url, certificate_url } => {
@@ -194,7 +204,7 @@ impl Mail {
             Self::TrialEnds { days, at, upgrade_url } => {
                 let left = show::count(days, "day");
                 Words::new(format!("{left} left of your free trial"), format!("{left} left of your trial"))
-                    .say(format!("The free trial of {company} ends on {}.", at.date()))
+                    .say(format!("The free trial of {company} ends on {}.", to.zone.date(*at)))
                     .say("Choose a plan and you move to a server of your own, with all your files. If you do nothing, you are charged nothing.")
                     .button("Choose a plan", upgrade_url)
             }
@@ -202,20 +212,26 @@ impl Mail {
                 Words::new("Your free trial is over", "Your trial is over; your site still runs")
                     .say(format!(
                         "The site of {company} keeps running until {}. Then it pauses, and your data is kept.",
-                        pauses_at.date()
+                        to.zone.date(*pauses_at)
                     ))
                     .button("Choose a plan", upgrade_url)
             }
             Self::Suspended { delete_at, upgrade_url } => {
                 Words::new("Your site is paused, and your data is safe", "Paused, and your data is safe")
-                    .say(format!("The site of {company} is paused. All its data is kept until {}.", delete_at.date()))
+                    .say(format!(
+                        "The site of {company} is paused. All its data is kept until {}.",
+                        to.zone.date(*delete_at)
+                    ))
                     .say("Choose a plan by then and everything is back as it was.")
                     .button("Choose a plan", upgrade_url)
             }
             Self::DeletionIn { days, at, upgrade_url } => {
                 let left = show::count(days, "day");
                 Words::new(format!("Your data is deleted in {left}"), format!("{left} until your data is deleted"))
-                    .say(format!("On {} everything that {company} stored with us is deleted for good.", at.date()))
+                    .say(format!(
+                        "On {} everything that {company} stored with us is deleted for good.",
+                        to.zone.date(*at)
+                    ))
                     .say("Choose a plan before then and everything is back as it was.")
                     .button("Keep my data", upgrade_url)
             }
@@ -223,7 +239,7 @@ impl Mail {
                 Words::new("Your payment did not go through", "Your payment did not go through")
                     .say(format!(
                         "We could not charge the card of {company}. We try again; your site keeps running until {}.",
-                        pauses_at.date()
+                        to.zone.date(*pauses_at)
                     ))
                     .button("Check my card", billing_url)
             }

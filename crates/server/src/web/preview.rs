@@ -7,6 +7,7 @@ use askama::Template;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::time::{DAY, HOUR};
+use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, Time};
 use stackpro_protocol::api::{
     Client, Deployment, FieldError, Invoice, NextDate, PlanPreview, PreviewLine, Step, Usage,
@@ -14,7 +15,7 @@ use stackpro_protocol::api::{
 
 use super::frame::{ClientFrame, SiteFrame};
 use super::history::UsedMonth;
-use super::mail::{Mail, Receipt, Recipient};
+use super::mail::{Mail, MailContent, Receipt, Recipient};
 use super::{PAGES, api_reference, client, host, site};
 
 mod console;
@@ -361,6 +362,8 @@ fn settings(words: &Words) -> client::Settings {
         may_cancel: true,
         ends_at: Some(NOW.plus(9 * DAY)),
         retention_days: 30,
+        time_zone: words.text(),
+        time_zones: vec!["America/New_York".into(), words.text()],
         problem: Some(words.text()),
     }
 }
@@ -481,10 +484,12 @@ pub(super) fn letters(words: &Words) -> Vec<(&'static str, Mail)> {
         ),
         ("mail/verify", Mail::VerifyAddress { verify_url: url() }),
         ("mail/trial-7", Mail::TrialEnds { days: 7, at, upgrade_url: url() }),
+        ("mail/trial-3", Mail::TrialEnds { days: 3, at, upgrade_url: url() }),
         ("mail/trial-1", Mail::TrialEnds { days: 1, at, upgrade_url: url() }),
         ("mail/grace", Mail::GraceBegan { pauses_at: at, upgrade_url: url() }),
         ("mail/suspended", Mail::Suspended { delete_at: at, upgrade_url: url() }),
         ("mail/deletion-7", Mail::DeletionIn { days: 7, at, upgrade_url: url() }),
+        ("mail/deletion-1", Mail::DeletionIn { days: 1, at, upgrade_url: url() }),
         ("mail/deleted", Mail::Deleted { receipts: vec![receipt("Storage"), receipt("Address")] }),
         ("mail/moved", Mail::Moved { certificate: certificate(), site_url: site_url(), certificate_url: url() }),
         ("mail/payment-failed", Mail::PaymentFailed { pauses_at: at, billing_url: url() }),
@@ -493,9 +498,13 @@ pub(super) fn letters(words: &Words) -> Vec<(&'static str, Mail)> {
     ]
 }
 
+fn composed(words: &Words) -> Vec<(&'static str, MailContent)> {
+    let to = Recipient { first_name: words.text(), company: words.text(), zone: Zone::default() };
+    letters(words).into_iter().map(|(name, mail)| (name, mail.compose(&to).unwrap())).collect()
+}
+
 fn mails(words: &Words) -> Pages {
-    let to = Recipient { first_name: words.text(), company: words.text() };
-    letters(words).into_iter().map(|(name, mail)| (name, mail.compose(&to).unwrap().html)).collect()
+    composed(words).into_iter().map(|(name, content)| (name, content.html)).collect()
 }
 
 /// The words of the pages that are looked at.
@@ -508,9 +517,12 @@ fn every_page_renders_and_can_be_looked_at() {
     assert_eq!(names, PAGES);
     let Ok(folder) = std::env::var("PREVIEW_DIR") else { return };
     let words = std::env::var("PREVIEW_WORDS").unwrap_or_else(|_| LOOKED_AT.into());
-    for (name, html) in all(&Words(words)) {
-        let file = std::path::Path::new(&folder).join(format!("{name}.html"));
+    let words = Words(words);
+    let texts = composed(&words).into_iter().map(|(name, content)| (format!("{name}.txt"), content.text));
+    let pages = all(&words).into_iter().map(|(name, html)| (format!("{name}.html"), html));
+    for (name, content) in pages.chain(texts) {
+        let file = std::path::Path::new(&folder).join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(file, html).unwrap();
+        std::fs::write(file, content).unwrap();
     }
 }

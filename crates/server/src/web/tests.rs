@@ -4,6 +4,7 @@ use askama::Template;
 use base64::Engine;
 use sha2::Digest;
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
+use stackpro_domain::zone::Zone;
 
 use super::frame::SiteFrame;
 use super::mail::Recipient;
@@ -48,7 +49,8 @@ fn hostile_text_stays_text() {
 #[test]
 fn mails_are_plain_text_and_one_line_of_subject() {
     let words = hostile();
-    let to = Recipient { first_name: "Ann\r\nBcc: x@y.example".into(), company: words.0.clone() };
+    let to =
+        Recipient { first_name: "Ann\r\nBcc: x@y.example".into(), company: words.0.clone(), zone: Zone::default() };
     for (name, mail) in preview::letters(&words) {
         let content = mail.compose(&to).unwrap();
         assert!(!content.subject.contains(['\r', '\n']) && !content.subject.is_empty(), "{name}");
@@ -57,10 +59,26 @@ fn mails_are_plain_text_and_one_line_of_subject() {
         assert!(!content.text.contains('\u{202e}') && !content.text.contains("\r\nBcc"), "{name}");
     }
     let (_, welcome) = preview::letters(&words).remove(0);
-    let content = welcome.compose(&Recipient { first_name: "Ann".into(), company: "Baker & Lane".into() }).unwrap();
+    let content = welcome
+        .compose(&Recipient { first_name: "Ann".into(), company: "Baker & Lane".into(), zone: Zone::default() })
+        .unwrap();
     assert!(content.text.contains("http://127.0.0.1:8080/verify?token=0b7ce1\n"));
     assert!(content.html.contains("href=\"http://127.0.0.1:8080/verify?token=0b7ce1\""));
     assert!(content.text.contains("Baker & Lane") && content.html.contains("Baker &#38; Lane"));
+}
+
+#[test]
+fn every_kind_of_mail_has_its_sample() {
+    // What the enum itself names when it is asked for a kind that it does not have.
+    let error = serde_json::from_str::<super::mail::Mail>(r#"{"mail":"?"}"#).unwrap_err().to_string();
+    let mut kinds: Vec<&str> = error.split('`').skip(3).step_by(2).collect();
+    let tag = |mail| serde_json::to_value(mail).unwrap()["mail"].as_str().unwrap().to_owned();
+    let mut sampled: Vec<String> = preview::letters(&hostile()).into_iter().map(|(_, mail)| tag(mail)).collect();
+    kinds.sort_unstable();
+    sampled.sort_unstable();
+    sampled.dedup();
+    assert!(kinds.len() > 10, "{error}");
+    assert_eq!(kinds, sampled);
 }
 
 #[test]
@@ -68,7 +86,7 @@ fn a_mail_survives_being_stored() {
     for (name, mail) in preview::letters(&Words(LOOKED_AT.into())) {
         let json = serde_json::to_string(&mail).unwrap();
         let again: super::mail::Mail = serde_json::from_str(&json).unwrap();
-        let to = Recipient { first_name: "Ann".into(), company: "Acme".into() };
+        let to = Recipient { first_name: "Ann".into(), company: "Acme".into(), zone: Zone::default() };
         assert_eq!(mail.compose(&to).unwrap(), again.compose(&to).unwrap(), "{name}");
     }
 }

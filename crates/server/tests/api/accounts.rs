@@ -2,8 +2,10 @@
 
 use axum::http::StatusCode;
 use serde_json::json;
+use stackpro_domain::Time;
+use stackpro_server::reconcilers::lifecycle;
 use stackpro_server::world::{Rate, Rates};
-use stackpro_store::ClientFilter;
+use stackpro_store::{ClientFilter, MailFilter};
 
 use crate::common::{PASSWORD, Server, signup};
 
@@ -44,6 +46,56 @@ async fn time_moves_the_trial_and_signs_nobody_out() {
     server.world.time_machine.as_ref().unwrap().advance(15 * 86_400_000).unwrap();
     let later = server.get(&path, token).await.json();
     assert_eq!((&later["daysRemaining"], &later["isExpired"]), (&json!(0), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_client_is_reminded_by_day_where_they_are() {
+    let server = Server::start().await;
+    let zone = async |id: &str| {
+        let client = server.world.store.client(&id.parse().unwrap()).await.unwrap().unwrap();
+        client.life.zone.as_str().to_owned()
+    };
+    let mut form = signup("Night Law");
+    for (given, kept) in [(json!("america/new_york"), "America/New_York"), (json!(null), "UTC")] {
+        form["timeZone"] = given;
+        form["email"] = json!(format!("{}@night.example", kept.replace('/', "-")));
+        let made = server.post("/api/auth/signup", "", &form).await.json();
+        assert_eq!(zone(made["clientId"].as_str().unwrap()).await, kept);
+    }
+    for bad in [json!("Mars/Olympus"), json!(""), json!("../../etc/passwd")] {
+        form["timeZone"] = bad.clone();
+        let answer = server.post("/api/auth/signup", "", &form).await;
+        assert_eq!(
+            (answer.status, &answer.json()["errors"][0]["field"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!("timeZone")),
+            "{bad}"
+        );
+    }
+
+    // Their seven days before the end fall into the night of New York.
+    form["timeZone"] = json!("America/New_York");
+    form["email"] = json!("dated@night.example");
+    let id = server.post("/api/auth/signup", "", &form).await.json()["clientId"].as_str().unwrap().to_owned();
+    let mut tx = server.world.store.begin().await.unwrap();
+    let mut row = tx.client(&id.parse().unwrap()).await.unwrap().unwrap();
+    let day = 86_400_000;
+    // 08:00 in UTC, which is 03:00 or 04:00 in New York, at least a day from now.
+    let wanted = server.world.now().ms().div_euclid(day) * day + 2 * day + 8 * 3_600_000;
+    row.life.trial_ends_at = Time(wanted).plus_days(7);
+    tx.update_client(&row).await.unwrap();
+    tx.commit().await.unwrap();
+    let machine = server.world.time_machine.as_ref().unwrap();
+    machine.advance(wanted - server.world.now().ms() + 60_000).unwrap();
+    let reminders = async || {
+        lifecycle::round(&server.world).await.unwrap();
+        let filter = MailFilter { client: Some(id.parse().unwrap()), state: None };
+        let rows = server.world.store.mails(&filter, None, 50).await.unwrap().rows;
+        rows.into_iter().filter(|mail| mail.kind == "trial_ends_in_7").count()
+    };
+    assert_eq!(reminders().await, 0, "it is night there");
+    machine.advance(6 * 3_600_000).unwrap();
+    assert_eq!(reminders().await, 1);
+    assert_eq!(reminders().await, 1);
 }
 
 #[tokio::test]

@@ -162,12 +162,42 @@ async fn a_client_sees_their_pages_and_nobody_elses() {
         assert_eq!(ann.get(&format!("/console{page}")).await.status, StatusCode::FORBIDDEN, "{page}");
     }
     let csrf = ann.csrf(&acme).await;
-    for form in
-        ["portal", "portal-password", "billing", "cancel", "checkout", "members", "verify-email", "plan", "keep"]
-    {
+    let forms =
+        ["portal", "portal-password", "billing", "cancel", "checkout", "members", "verify-email", "plan", "keep"];
+    for form in forms.into_iter().chain(["time-zone"]) {
         let answer = ann.post(&format!("{other}/{form}"), &[("csrf", &csrf), ("sure", "yes")]).await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{form}");
     }
+}
+
+#[tokio::test]
+async fn a_time_zone_is_the_browsers_until_they_choose_another() {
+    let server = Server::start().await;
+    let ann = Browser::new(&server);
+    let fields = |zone: &'static str, email: &'static str| {
+        [("email", email), ("password", PASSWORD), ("firstName", "Ann"), ("lastName", "Other"), ("company", "Acme Law")]
+            .into_iter()
+            .chain([("plan", "starter"), ("timeZone", zone)])
+            .collect::<Vec<_>>()
+    };
+    let mut settings = String::new();
+    // A browser may know more zones than we do, and one without scripts says none.
+    for (said, email, kept) in [
+        ("Mars/Olympus", "mars@acme.example", "UTC"),
+        ("", "none@acme.example", "UTC"),
+        ("Asia/Kolkata", "ann@acme.example", "Asia/Kolkata"),
+    ] {
+        settings = format!("{}/settings", ann.post("/signup", &fields(said, email)).await.location());
+        let page = ann.get(&settings).await.text;
+        assert!(page.contains(&format!("<option selected>{kept}</option>")), "{said}: {page}");
+    }
+    let csrf = ann.csrf(&settings).await;
+    let form = settings.replace("/settings", "/time-zone");
+    let choose = async |zone| ann.post(&form, &[("csrf", csrf.as_str()), ("timeZone", zone)]).await;
+    assert_eq!(choose("Mars/Olympus").await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(choose("Pacific/Auckland").await.location(), format!("{settings}?said=time-zone"));
+    let page = ann.get(&settings).await.text;
+    assert!(page.contains("<option selected>Pacific/Auckland</option>"), "{page}");
 }
 
 #[tokio::test]

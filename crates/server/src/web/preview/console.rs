@@ -3,6 +3,7 @@
 use stackpro_domain::Micros;
 use stackpro_domain::cost::{Amount, Balance};
 use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
+use stackpro_domain::zone::Zone;
 
 use super::{NOW, Pages, Words, id, show, usage, used_months};
 use crate::web::console;
@@ -301,7 +302,8 @@ fn mailbox(words: &Words) -> console::Mailbox {
 fn mail_page(words: &Words) -> console::MailPage {
     let set_password_url = "http://127.0.0.1:8080/set-password?token=x".into();
     let letter = Mail::Invitation { inviter: words.text(), set_password_url };
-    let letter = letter.compose(&Recipient { first_name: words.text(), company: words.text() }).unwrap();
+    let letter =
+        letter.compose(&Recipient { first_name: words.text(), company: words.text(), zone: Zone::default() }).unwrap();
     console::MailPage {
         frame: words.console_frame(),
         mail: words.mail("Welcome to StackPro", "sent"),
