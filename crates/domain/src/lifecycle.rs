@@ -93,6 +93,9 @@ pub struct Untold {
     pub since: Time,
 }
 
+/// So many days an operator gives at a time.
+pub const GIVEN_DAYS: std::ops::RangeInclusive<i64> = 1..=90;
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -114,6 +117,10 @@ pub enum Event {
     Suspended,
     /// By the operator. `extra_days` of trial when they have not paid.
     Resumed { extra_days: i64 },
+    /// By the operator: so many days more of trial, from its end or from now, whichever is later.
+    TrialExtended { days: i64 },
+    /// By the operator: so many days more until the suspension of one who has not paid.
+    GraceGranted { days: i64 },
     /// By the operator, or by the client.
     Deleted,
 }
@@ -209,6 +216,8 @@ impl Life {
             Event::Suspended if self.state == State::Suspended => Ok((self.clone(), Vec::new())),
             Event::Suspended => Ok(self.suspend(trial, now)),
             Event::Resumed { extra_days } => self.resume(extra_days, trial, now),
+            Event::TrialExtended { days } => self.extend_trial(days, trial, now),
+            Event::GraceGranted { days } => self.grant_grace(days, now),
             Event::Deleted => Ok((
                 Self { state: State::Deleted, untold: None, ..self.clone() },
                 vec![Effect::Delete, Effect::Mail(Reminder::Deleted)],
@@ -227,6 +236,8 @@ impl Life {
             Event::TrialCancelled => "cancelled as a trial",
             Event::Suspended => "suspended",
             Event::Resumed { .. } => "resumed",
+            Event::TrialExtended { .. } => "given more days of trial",
+            Event::GraceGranted { .. } => "given more days of grace",
             Event::Deleted => "deleted",
         };
         Refused { from: self.state, what }
@@ -289,6 +300,30 @@ impl Life {
         life.trial_ends_at = self.trial_ends_at.max(now.plus_days(extra_days.max(1)));
         life.grace_ends_at = life.trial_ends_at.plus_days(trial.grace_days);
         Ok((life, vec![Effect::RunShared]))
+    }
+
+    fn extend_trial(&self, days: i64, trial: &Trial, now: Time) -> Result<Moved, Refused> {
+        if !matches!(self.state, State::Trial | State::Grace) || !GIVEN_DAYS.contains(&days) {
+            return Err(self.refuse(Event::TrialExtended { days }));
+        }
+        let trial_ends_at = self.trial_ends_at.max(now).plus_days(days);
+        let life = Self {
+            state: State::Trial,
+            trial_ends_at,
+            // Days of grace that were given before stay given.
+            grace_ends_at: self.grace_ends_at.max(trial_ends_at.plus_days(trial.grace_days)),
+            reminded_until: now,
+            ..self.clone()
+        };
+        Ok((life, if self.state == State::Grace { vec![Effect::Notice] } else { Vec::new() }))
+    }
+
+    fn grant_grace(&self, days: i64, now: Time) -> Result<Moved, Refused> {
+        if !matches!(self.state, State::Trial | State::Grace) || !GIVEN_DAYS.contains(&days) {
+            return Err(self.refuse(Event::GraceGranted { days }));
+        }
+        let life = Self { grace_ends_at: self.grace_ends_at.max(now).plus_days(days), ..self.clone() };
+        Ok((life, if self.state == State::Grace { vec![Effect::Notice] } else { Vec::new() }))
     }
 
     /// Does all that is due at `now`, each move on its own date, so that dates never drift when the loop

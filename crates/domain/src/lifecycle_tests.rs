@@ -68,6 +68,26 @@ fn paying_moves_once_and_is_kept() {
 }
 
 #[test]
+fn an_extended_trial_is_reminded_of_again() {
+    let trial = trial();
+    let mut life = Life::begin(&trial, day(0));
+    life = life.apply(Event::DateCame, &trial, day(15)).unwrap().0;
+    assert_eq!(life.state, State::Grace);
+    let (extended, effects) = life.apply(Event::TrialExtended { days: 5 }, &trial, day(15)).unwrap();
+    assert_eq!((extended.state, extended.trial_ends_at, extended.grace_ends_at), (State::Trial, day(20), day(23)));
+    assert_eq!(effects, [Effect::Notice]);
+    let told = extended.apply(Event::DateCame, &trial, day(17)).unwrap().1;
+    assert_eq!(mails(&told), [Reminder::TrialEndsIn { days: 3 }]);
+    let (graced, _) = extended.apply(Event::GraceGranted { days: 7 }, &trial, day(16)).unwrap();
+    assert_eq!((graced.trial_ends_at, graced.grace_ends_at), (day(20), day(30)));
+    for days in [0, -1, 91] {
+        assert!(life.apply(Event::TrialExtended { days }, &trial, day(15)).is_err(), "{days}");
+    }
+    let (paid, _) = life.apply(Event::Paid { until: day(50) }, &trial, day(15)).unwrap();
+    assert!(paid.apply(Event::GraceGranted { days: 3 }, &trial, day(16)).is_err());
+}
+
+#[test]
 fn a_shorter_interval_ends_sooner() {
     let trial = trial();
     let (life, _) = Life::begin(&trial, day(0)).apply(Event::Paid { until: day(366) }, &trial, day(1)).unwrap();
@@ -113,6 +133,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::TrialCancelled),
         1 => Just(Event::Suspended),
         1 => (0i64..10).prop_map(|d| Event::Resumed { extra_days: d }),
+        1 => (0i64..400).prop_map(|d| Event::PeriodChanged { until: day(d) }),
+        1 => (-5i64..100).prop_map(|days| Event::TrialExtended { days }),
+        1 => (-5i64..100).prop_map(|days| Event::GraceGranted { days }),
     ]
 }
 
@@ -125,6 +148,17 @@ proptest! {
         for (event, passed) in history {
             now = now.plus(passed);
             let Ok((next, effects)) = life.apply(event, &trial, now) else { continue };
+            // What an operator gives is given whole, to one who has not paid, and takes nothing away.
+            if let Event::TrialExtended { days } | Event::GraceGranted { days } = event {
+                let (before, after) = match event {
+                    Event::TrialExtended { .. } => (life.trial_ends_at, next.trial_ends_at),
+                    _ => (life.grace_ends_at, next.grace_ends_at),
+                };
+                prop_assert!(matches!(life.state, State::Trial | State::Grace) && GIVEN_DAYS.contains(&days));
+                prop_assert_eq!(after, before.max(now).plus_days(days));
+                prop_assert!(next.grace_ends_at >= life.grace_ends_at && next.trial_ends_at <= next.grace_ends_at);
+                prop_assert!(after > now);
+            }
             // A life that keeps paying is never suspended by a date.
             if event == Event::DateCame && life.state == State::Active && !life.cancels_at_period_end {
                 prop_assert_eq!(next.state, State::Active);

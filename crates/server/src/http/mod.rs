@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 pub use accounts::{contact, home_of, log_in, sign_up};
 pub use checkout::begin_checkout;
 pub use clients::{deployment, row};
-pub use operator::{Order, lift_suppression, order, retry_event, set_going};
+pub use operator::{Gift, Order, give_days, lift_suppression, order, retry_event, set_going};
 pub use plan::{change_plan, invoices, preview_plan, set_cancelled};
 
 use crate::auth::token::Tokens;
@@ -135,6 +135,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(mail_events::receive_mail_events))
         .routes(routes!(operator::deploy))
         .routes(routes!(operator::order_client))
+        .routes(routes!(operator::give_days_api))
         .routes(routes!(operator::order_flow))
         .routes(routes!(health::get_health))
         .routes(routes!(health::get_ready))

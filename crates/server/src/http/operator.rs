@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use stackpro_domain::lifecycle::Event;
+use stackpro_domain::lifecycle::{Event, GIVEN_DAYS};
 use stackpro_domain::{ClientId, FlowId};
 use stackpro_protocol::api::{DeployRequest, DeployResponse, Problem};
 use stackpro_store::{AuditRow, Client, Member, StackPhase};
@@ -137,6 +137,72 @@ async fn end_subscription(app: &App, client: &Client) {
     if let Err(error) = app.world.till.end_subscription(subscription).await {
         tracing::warn!(client = %client.id, %error, "a deleted client's subscription is not ended yet");
     }
+}
+
+/// More days for a client who has not paid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gift {
+    Trial,
+    Grace,
+}
+
+impl Gift {
+    pub fn parse(word: &str) -> Option<Self> {
+        match word {
+            "extend-trial" => Some(Self::Trial),
+            "grant-grace" => Some(Self::Grace),
+            _ => None,
+        }
+    }
+
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Trial => "extend trial",
+            Self::Grace => "grant grace",
+        }
+    }
+}
+
+/// Give a client who has not paid more days, 1 to 90: of trial (`extend-trial`), or until the suspension
+/// (`grant-grace`).
+#[utoipa::path(post, path = "/api/operator/clients/{client_id}/{order}/{days}", tag = "operator",
+    security(("bearer" = [])),
+    params(("client_id" = String, Path), ("order" = String, Path, description = "extend-trial or grant-grace"),
+        ("days" = String, Path, description = "1 to 90")),
+    responses(
+    (status = 204, description = "They are given"),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only an operator may do this"),
+    (status = 404, body = Problem, description = "No such client or order"),
+    (status = 409, body = Problem, description = "The client pays, or is suspended or deleted"),
+    (status = 422, body = Problem, description = "Not a number of days that can be given"),
+))]
+pub(super) async fn give_days_api(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    Path((client, word, days)): Path<(String, String, String)>,
+) -> Result<StatusCode> {
+    let client: ClientId = client.parse().map_err(|_| Error::NotFound)?;
+    let what = Gift::parse(&word).ok_or(Error::NotFound)?;
+    give_days(&app, &operator, &client, what, &days).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The one way, for the API and the console alike.
+pub async fn give_days(app: &App, operator: &Member, client: &ClientId, what: Gift, days: &str) -> Result<()> {
+    let days: Option<i64> = days.trim().parse().ok().filter(|days| GIVEN_DAYS.contains(days));
+    let wrong = || Error::field("days", format!("must be from {} to {}", GIVEN_DAYS.start(), GIVEN_DAYS.end()));
+    let days = days.ok_or_else(wrong)?;
+    let world = &app.world;
+    let mut tx = world.store.begin().await?;
+    let mut row = tx.client(client).await?.ok_or(Error::NotFound)?;
+    let event = match what {
+        Gift::Trial => Event::TrialExtended { days },
+        Gift::Grace => Event::GraceGranted { days },
+    };
+    lives::apply(world, &mut tx, &mut row, event).await?;
+    tx.audit(&audit(app, operator, what.action(), Some(client), &format!("{days} days"))).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Set a parked flow going: `retry` in its direction, or `turn-back` to undo what it did.

@@ -18,7 +18,7 @@ use super::site::{enter, new_password};
 use crate::auth::{Caller, Operator, hash_token};
 use crate::flows;
 use crate::http::extract::Check;
-use crate::http::{self, App, Order, shape};
+use crate::http::{self, App, Gift, Order, shape};
 use crate::problem::{Error, Result};
 use crate::web::console::{
     Actions, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, MailRow, Overview, StateCount,
@@ -133,6 +133,7 @@ fn actions(client: &Client) -> Actions {
         migrate: client.stack == StackPhase::Ready && state.is_served(),
         suspend: state.is_served(),
         resume: state == LifeState::Suspended,
+        give_days: matches!(state, LifeState::Trial | LifeState::Grace),
         delete: state != LifeState::Deleted,
     }
 }
@@ -155,6 +156,25 @@ pub(super) async fn order_client(
         Ok(()) => Ok(go(&format!("/console/clients/{client}?said=ordered"))),
         Err(error) => {
             let Refusal { status, problem, .. } = Refusal::of(error)?;
+            page_with(status, &client_page(&app, console, &client, problem).await?)
+        }
+    }
+}
+
+pub(super) async fn give_days(
+    State(app): State<App>,
+    console: Console,
+    Path(client_id): Path<String>,
+    form: Posted,
+) -> Result<Response> {
+    let Posted(fields) = form;
+    let client: ClientId = client_id.parse().map_err(|_| Error::NotFound)?;
+    let what = Gift::parse(fields.get("order")).ok_or(Error::NotFound)?;
+    match http::give_days(&app, &console.operator, &client, what, fields.get("days")).await {
+        Ok(()) => Ok(go(&format!("/console/clients/{client}?said=given"))),
+        Err(error) => {
+            let Refusal { status, errors, problem } = Refusal::of(error)?;
+            let problem = problem.or_else(|| errors.first().map(|e| format!("{} {}.", e.field, e.message)));
             page_with(status, &client_page(&app, console, &client, problem).await?)
         }
     }

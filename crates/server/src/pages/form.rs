@@ -117,6 +117,7 @@ pub(super) fn flash(word: Option<&String>) -> Option<String> {
         "kept" => "Your plan goes on.",
         "changed" => "Your plan is changed.",
         "ordered" => "It has begun.",
+        "given" => "The days are given.",
         "going" => "It goes on.",
         "lifted" => "This address gets mail again.",
         "moved" => "The clock was moved.",

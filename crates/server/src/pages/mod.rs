@@ -65,6 +65,7 @@ fn console() -> Router<App> {
         .route("/first/{token}", get(console::show_first_by_path).post(console::make_first))
         .route("/clients", get(lists::show_clients))
         .route("/clients/{client_id}", get(console::show_client))
+        .route("/clients/{client_id}/days", post(console::give_days))
         .route("/clients/{client_id}/{order}", post(console::order_client))
         .route("/instances", get(lists::show_instances))
         .route("/instances/{instance_id}", get(costs::show_instance))

@@ -5,6 +5,7 @@
 //! what a subscription means for a client's life.
 
 mod change;
+mod rights;
 pub mod signature;
 mod stripe;
 pub mod subscription;

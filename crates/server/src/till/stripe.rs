@@ -263,6 +263,11 @@ impl Till {
         form: &[(&str, String)],
         key: Option<&str>,
     ) -> Result<Value> {
+        // In tests every call is: so a new one is not forgotten where operators read what their key needs.
+        debug_assert!(
+            super::rights::is_covered(method.as_str(), path),
+            "{method} {path} is not in the table of rights"
+        );
         let mut attempt = 1;
         loop {
             let error = match self.once(&method, path, query, form, key).await {

@@ -182,6 +182,8 @@ pub struct Actions {
     pub migrate: bool,
     pub suspend: bool,
     pub resume: bool,
+    /// More days of trial, or of grace.
+    pub give_days: bool,
     pub delete: bool,
 }
 

@@ -189,3 +189,37 @@ async fn the_page_works_without_scripts() {
     assert_eq!(ann.post(&format!("/dashboard/{id}/keep"), &[("csrf", &csrf)]).await.status, StatusCode::SEE_OTHER);
     assert!(!client(&server, &id).await.life.cancels_at_period_end);
 }
+
+#[tokio::test]
+async fn an_operator_gives_days_and_it_is_written_down() {
+    let server = Server::start().await;
+    let made = server.sign_up("Acme Law").await;
+    let id = made["clientId"].as_str().unwrap().to_owned();
+    let olga = crate::pages::operator(&server).await;
+    let before = client(&server, &id).await.life;
+    let page = format!("/console/clients/{id}");
+    let csrf = olga.csrf(&page).await;
+    let give = async |order: &str, days: &str| {
+        olga.post(&format!("{page}/days"), &[("csrf", &csrf), ("order", order), ("days", days)]).await
+    };
+    assert_eq!(give("extend-trial", "10").await.status, StatusCode::SEE_OTHER);
+    assert_eq!(give("grant-grace", "4").await.status, StatusCode::SEE_OTHER);
+    let after = client(&server, &id).await.life;
+    assert_eq!(after.trial_ends_at, before.trial_ends_at.plus_days(10));
+    assert_eq!(after.grace_ends_at, before.grace_ends_at.plus_days(14));
+    for wrong in ["0", "91", "", "x", "-3", "1e3"] {
+        let answer = give("extend-trial", wrong).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
+        assert!(answer.text.contains("must be from 1 to 90"), "{wrong}");
+    }
+    assert_eq!(give("give-all", "3").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(client(&server, &id).await.life, after);
+    let login = json!({"email": "op@stackpro.example", "password": PASSWORD});
+    let token = server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned();
+    let path = format!("/api/operator/clients/{id}/extend-trial/2");
+    assert_eq!(server.post(&path, made["token"].as_str().unwrap(), &json!({})).await.status, StatusCode::FORBIDDEN);
+    assert_eq!(server.post(&path, &token, &json!({})).await.status, StatusCode::NO_CONTENT);
+    let audits = server.world.store.audit(Some(&id.parse().unwrap()), 10).await.unwrap();
+    let told: Vec<(&str, &str)> = audits.iter().map(|row| (row.action.as_str(), row.detail.as_str())).collect();
+    assert_eq!(told, [("extend trial", "2 days"), ("grant grace", "4 days"), ("extend trial", "10 days")]);
+}

@@ -10,6 +10,7 @@ mod load;
 mod logins;
 mod migration;
 mod signup;
+mod simulate;
 mod throughput;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         ["trial-status"] => runtime.block_on(throughput::trial_status()),
         ["webhooks"] => runtime.block_on(throughput::webhooks()),
         ["logins"] => runtime.block_on(logins::measure()),
+        ["simulate"] => simulate::measure(),
         ["footprint"] => runtime.block_on(footprint::measure()),
         other => {
             eprintln!("there is no measure {other:?}; ./measure lists them");

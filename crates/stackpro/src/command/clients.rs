@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use serde_json::json;
 use stackpro_domain::cost::Amount;
-use stackpro_domain::lifecycle::{Event, State};
+use stackpro_domain::lifecycle::{Event, GIVEN_DAYS, State};
 use stackpro_domain::{ClientId, Micros};
 use stackpro_server::costs::Month;
 use stackpro_server::lives;
@@ -21,6 +21,12 @@ pub(crate) async fn run(command: Clients, app: &App, as_json: bool) -> Result<()
         Clients::Migrate { client } => migrate(app, &client).await,
         Clients::Suspend { client } => apply(app, &client, Event::Suspended, "suspend").await,
         Clients::Resume { client, days } => apply(app, &client, Event::Resumed { extra_days: days }, "resume").await,
+        Clients::ExtendTrial { client, days } => {
+            give(app, &client, days, Event::TrialExtended { days }, "extend trial").await
+        }
+        Clients::GrantGrace { client, days } => {
+            give(app, &client, days, Event::GraceGranted { days }, "grant grace").await
+        }
         Clients::Delete { client, yes } => {
             if !yes && !confirmed(&client)? {
                 return Err(Fatal("nothing was deleted".into()));
@@ -174,6 +180,17 @@ async fn apply(app: &App, id: &ClientId, event: Event, action: &str) -> Result<(
         client.life.state.as_str()
     ));
     follow::client(app, id).await
+}
+
+async fn give(app: &App, id: &ClientId, days: i64, event: Event, action: &str) -> Result<()> {
+    if !GIVEN_DAYS.contains(&days) {
+        return Err(Fatal(format!(
+            "--days is {days}, and must be from {} to {}",
+            GIVEN_DAYS.start(),
+            GIVEN_DAYS.end()
+        )));
+    }
+    apply(app, id, event, action).await
 }
 
 async fn migrate(app: &App, id: &ClientId) -> Result<()> {

@@ -94,6 +94,20 @@ pub(crate) enum Clients {
         #[arg(long, default_value_t = 7)]
         days: i64,
     },
+    /// Give one who has not paid more days of trial
+    ExtendTrial {
+        client: ClientId,
+        /// How many (1 to 90)
+        #[arg(long, default_value_t = 7)]
+        days: i64,
+    },
+    /// Give one who has not paid more days until the suspension
+    GrantGrace {
+        client: ClientId,
+        /// How many (1 to 90)
+        #[arg(long, default_value_t = 3)]
+        days: i64,
+    },
     /// Remove everything, for good
     Delete {
         client: ClientId,

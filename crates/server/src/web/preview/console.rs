@@ -198,7 +198,7 @@ fn client_page(words: &Words, priced: bool) -> console::ClientPage {
         flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
         resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
         mails: vec![words.mail("Welcome to StackPro: please confirm your address", "bounced")],
-        actions: console::Actions { migrate: true, suspend: true, resume: true, delete: true },
+        actions: console::Actions { migrate: true, suspend: true, resume: true, give_days: true, delete: true },
         problem: Some(words.text()),
     }
 }
