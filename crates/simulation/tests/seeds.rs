@@ -20,6 +20,12 @@ async fn no_invariant_breaks() {
     assert!(changes >= 5, "only {changes} plans were changed");
 }
 
+/// In this run a node dies right after it has released the instance that a client moved away from.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_is_gone_is_not_asked() {
+    simulate(&Plan::new(60, 90, 3)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seed_gives_the_same_run_and_another_one_another() {
     let once = simulate(&Plan::new(15, 60, 7)).await;

@@ -262,7 +262,10 @@ async fn release(ctx: &StepCtx<World>) -> StepResult {
     tokio::time::sleep(Duration::from_secs(u64::from(world.settings.dns_ttl_seconds))).await;
     let source = source(ctx)?;
     let old = fleet::row(world, &source).await?;
-    world.agents.of(&old)?.delete_stack(&params.client).await?;
+    // An instance of their own goes as a whole, and cannot be asked any more once it has.
+    if old.kind == HostKind::Shared {
+        world.agents.of(&old)?.delete_stack(&params.client).await?;
+    }
     let mut tx = world.store.begin().await.map_err(store_error)?;
     tx.remove_stack(&params.client, &source).await.map_err(store_error)?;
     tx.commit().await.map_err(store_error)?;
