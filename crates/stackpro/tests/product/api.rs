@@ -25,6 +25,8 @@ pub(crate) struct Endpoint {
     pub path: String,
     /// Names of the fields of its JSON body.
     pub fields: Vec<String>,
+    /// Those of them without which a body is refused.
+    pub required: Vec<String>,
 }
 
 impl Endpoint {
@@ -53,9 +55,11 @@ pub(crate) fn endpoints(document: &Value) -> Vec<Endpoint> {
         for (method, operation) in methods.as_object().unwrap() {
             let Ok(method) = method.to_uppercase().parse::<Method>() else { continue };
             let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
-            let fields = resolve(document, schema)["properties"].as_object();
-            let fields = fields.map(|f| f.keys().cloned().collect()).unwrap_or_default();
-            found.push(Endpoint { method, path: path.clone(), fields });
+            let body = resolve(document, schema);
+            let fields = body["properties"].as_object().map(|f| f.keys().cloned().collect()).unwrap_or_default();
+            let required = body["required"].as_array().into_iter().flatten();
+            let required = required.filter_map(|field| field.as_str().map(str::to_owned)).collect();
+            found.push(Endpoint { method, path: path.clone(), fields, required });
         }
     }
     assert!(found.len() >= 12, "the document lists only {}", found.len());

@@ -78,6 +78,10 @@ async fn every_field_of_every_body_is_checked_and_named() {
         let token = if endpoint.path == "/api/deploy" { &operator.token } else { &person.token };
         for field in &endpoint.fields {
             for (what, value) in bad_values() {
+                // What may be left out is none when it is.
+                if !endpoint.required.contains(field) && value.as_ref().is_none_or(Value::is_null) {
+                    continue;
+                }
                 let mut body = good_body(endpoint, &person);
                 match value {
                     Some(value) => body[field] = value,
