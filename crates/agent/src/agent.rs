@@ -11,9 +11,11 @@ use stackpro_protocol::agent::{AgentFile, RESERVED_DOMAIN, StackSpec};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard};
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::Certificates;
 use crate::disk;
 use crate::engine::Engines;
 use crate::identity::Identity;
+use crate::orders::Pages;
 use crate::stack::Stack;
 
 pub(crate) struct Agent {
@@ -24,6 +26,10 @@ pub(crate) struct Agent {
     pub file: AgentFile,
     /// None where the doors are without TLS.
     pub identity: Option<Identity>,
+    pub certificates: Certificates,
+    pub pages: Pages,
+    /// There may be a certificate to order.
+    pub ordering: Notify,
     key: OnceLock<String>,
     stacks: RwLock<Stacks>,
     /// One change of a client's stack at a time.
@@ -74,6 +80,9 @@ impl Agent {
             identity,
             engines: Engines::new(options.engine, file.instance_id.to_string()),
             unsettled: Notify::new(),
+            certificates: Certificates::open(dir)?,
+            pages: Pages::default(),
+            ordering: Notify::new(),
             dir: dir.to_owned(),
             version: options.version,
             clock: options.clock,
@@ -152,6 +161,7 @@ impl Agent {
         self.insert(&stack);
         self.changed.notify_one();
         self.unsettled.notify_one();
+        self.ordering.notify_one();
         Ok(stack)
     }
 

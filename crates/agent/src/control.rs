@@ -12,11 +12,13 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use stackpro_domain::ClientId;
 use stackpro_protocol::agent::{
-    AbortAnswer, AbortMove, CONTROL_NAME, Health, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket, TicketRequest,
+    AbortAnswer, AbortMove, CONTROL_NAME, Certificates, Health, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket,
+    TicketRequest,
 };
 use tokio::net::TcpListener;
 
 use crate::agent::{Agent, SpecError};
+use crate::certificates::PutError;
 use crate::engine::{EngineError, keeper};
 use crate::front::{self, Arrival};
 use crate::moves::{destination, source, transfer};
@@ -43,6 +45,8 @@ pub(crate) enum ControlError {
     Conflict(String),
     #[error(transparent)]
     Spec(#[from] SpecError),
+    #[error(transparent)]
+    Certificate(#[from] PutError),
     #[error("the disk refused: {0}")]
     Disk(#[from] io::Error),
     #[error("{0}")]
@@ -55,8 +59,10 @@ impl IntoResponse for ControlError {
             Self::NoStack | Self::NoMove => StatusCode::NOT_FOUND,
             Self::Conflict(_) | Self::Spec(SpecError::HostTaken(_)) => StatusCode::CONFLICT,
             Self::Engine(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Disk(_) | Self::Spec(SpecError::Disk(_)) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::WrongClient | Self::Spec(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Disk(_) | Self::Spec(SpecError::Disk(_)) | Self::Certificate(PutError::Disk(_)) => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+            Self::WrongClient | Self::Spec(_) | Self::Certificate(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         if status.is_server_error() {
             tracing::error!(error = %self, "a request at the control door failed");
@@ -81,6 +87,7 @@ pub(crate) fn door(agent: &Arc<Agent>) -> Router {
         .route("/v1/stacks/{client}/tickets", post(make_ticket))
         .route("/v1/stacks/{client}/move", put(put_move).get(get_move))
         .route("/v1/stacks/{client}/abort", post(abort_move))
+        .route("/v1/certificate", put(put_certificate))
         .route("/v1/stop", post(stop))
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn_with_state(Arc::clone(agent), check_key));
@@ -194,6 +201,20 @@ async fn put_move(
 
 async fn get_move(State(agent): State<Arc<Agent>>, Path(client): Path<ClientId>) -> Answer<Json<MoveStatus>> {
     Ok(Json(stack(&agent, &client)?.incoming.status().ok_or(ControlError::NoMove)?))
+}
+
+async fn put_certificate(
+    State(agent): State<Arc<Agent>>,
+    Json(certificates): Json<Certificates>,
+) -> Answer<StatusCode> {
+    if certificates.edition.len() > 100 {
+        return Err(ControlError::Spec(SpecError::TooLong));
+    }
+    let of = Arc::clone(&agent);
+    blocking(move || of.certificates.put(certificates)).await??;
+    agent.ordering.notify_one();
+    agent.changed.notify_one();
+    Ok(StatusCode::NO_CONTENT)
 }
 
 async fn stop(State(agent): State<Arc<Agent>>) -> StatusCode {

@@ -71,7 +71,8 @@ async fn report(agent: &Arc<Agent>) -> Result<(), CallError> {
     let AgentFile { front, control, .. } = agent.file;
     let of = Arc::clone(agent);
     let stacks = blocking(move || of.stacks().iter().map(|stack| stack.status()).collect()).await?;
-    let words = Report { instance_id, front, control, version: agent.version.clone(), stacks };
+    let edition = agent.certificates.told().map(|told| told.edition.clone());
+    let words = Report { instance_id, front, control, version: agent.version.clone(), edition, stacks };
     let request = agent.http.post(format!("{server_url}/api/agents/report")).json(&words);
     call(request.bearer_auth(agent.key().unwrap_or_default())).await.map(drop)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::serve::ListenerExt;
 use axum::{Extension, Router};
 use bytes::{Buf, Bytes};
@@ -62,9 +62,14 @@ async fn handle(
     if arrival.is_misdirected(host.as_deref()) {
         return StatusCode::MISDIRECTED_REQUEST.into_response();
     }
-    let Some(stack) = host.and_then(|host| agent.stack_by_host(&host)) else {
-        return pages::nobody_home();
-    };
+    let Some(host) = host else { return pages::nobody_home() };
+    if let Some(page) = challenge(&agent, &host, &request) {
+        return page.into_response();
+    }
+    let Some(stack) = agent.stack_by_host(&host) else { return pages::nobody_home() };
+    if matches!(arrival, Arrival::Http) && agent.certificates.is_valid(&host, agent.clock.now()) {
+        return to_https(&host, agent.file.front.port(), &request);
+    }
     let pass = request.headers().get(proxy::PASS).and_then(|pass| pass.to_str().ok());
     let forwarded = matches!(arrival, Arrival::Local) && peer.ip().is_loopback()
         || pass.is_some_and(|pass| stack.incoming.is_source(pass));
@@ -119,6 +124,19 @@ pub(crate) fn host(request: &Request) -> Option<String> {
         return None;
     }
     names::host(host)
+}
+
+/// The page by which a CA sees that a host leads here (RFC 8555, section 8.3).
+fn challenge(agent: &Agent, host: &str, request: &Request) -> Option<String> {
+    let token = request.uri().path().strip_prefix("/.well-known/acme-challenge/")?;
+    agent.pages.get(host, token)
+}
+
+/// The same address by https, by the method that was used (RFC 9110, section 15.4.9).
+fn to_https(host: &str, port: u16, request: &Request) -> Response {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    Redirect::permanent(&format!("https://{host}{port}{path}")).into_response()
 }
 
 /// Says which scheme the visitor came by.

@@ -10,6 +10,7 @@
 //! it), `tree` and `volumes` (a stack's data and its changes), `moves` (how a stack goes to another instance).
 
 mod agent;
+mod certificates;
 mod control;
 mod disk;
 mod engine;
@@ -20,6 +21,7 @@ mod identity;
 mod limiter;
 mod meter;
 mod moves;
+mod orders;
 mod path;
 pub mod proxy;
 mod public;
@@ -111,6 +113,7 @@ pub async fn run(dir: &Path, options: Options) -> Result<(), AgentError> {
     moves::destination::resume_all(&agent);
     let reporting = tokio::spawn(enrol::run(Arc::clone(&agent)));
     let keeping = tokio::spawn(engine::keeper::run(Arc::clone(&agent)));
+    let ordering = agent.identity.is_some().then(|| tokio::spawn(orders::run(Arc::clone(&agent))));
     let stopped = async {
         agent.stop.cancelled().await;
         sleep(STOP_PATIENCE).await;
@@ -121,6 +124,7 @@ pub async fn run(dir: &Path, options: Options) -> Result<(), AgentError> {
     }
     reporting.abort();
     keeping.abort();
+    ordering.inspect(tokio::task::JoinHandle::abort);
     let _ = std::fs::remove_file(dir.join("agent.pid"));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! The doors on a public network: port 80, and port 443, on which the server name of a connection's TLS
 //! handshake says which door it leads to.
 
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,27 +66,28 @@ pub(crate) async fn serve_https(agent: &Arc<Agent>, listener: TcpListener, confi
 }
 
 /// How port 443 shakes hands: HTTP/1.1, which every visitor speaks and websockets need.
-pub(crate) fn tls(agent: &Agent) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let own = agent.identity.as_ref().map(|identity| Arc::clone(&identity.certificate));
-    let certificates = Arc::new(ByName { own });
+pub(crate) fn tls(agent: &Arc<Agent>) -> Result<Arc<ServerConfig>, rustls::Error> {
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let mut config =
-        config.with_safe_default_protocol_versions()?.with_no_client_auth().with_cert_resolver(certificates);
+    let config = config.with_safe_default_protocol_versions()?.with_no_client_auth();
+    let mut config = config.with_cert_resolver(Arc::new(ByName(Arc::clone(agent))));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
-/// The certificate for the name that a visitor asks for; no name, or an unknown one, gets none.
-#[derive(Debug)]
-struct ByName {
-    own: Option<Arc<CertifiedKey>>,
+/// The certificate for the name that a visitor asks for; no name, or one without a certificate, gets none.
+struct ByName(Arc<Agent>);
+
+impl fmt::Debug for ByName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ByName")
+    }
 }
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         match hello.server_name()?.to_ascii_lowercase().as_str() {
-            CONTROL_NAME | FRONT_NAME => self.own.clone(),
-            _ => None,
+            CONTROL_NAME | FRONT_NAME => self.0.identity.as_ref().map(|own| Arc::clone(&own.certificate)),
+            name => self.0.certificates.of(name, self.0.clock.now()),
         }
     }
 }

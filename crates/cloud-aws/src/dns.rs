@@ -18,6 +18,8 @@ const PREFIX: &str = "_stackpro.";
 const HERITAGE: &str = "heritage=stackpro";
 /// In seconds. It says the same for as long as the record is there.
 const COMPANION_TTL: u32 = 300;
+/// Of text records that answer a question of the moment, in seconds.
+const TEXT_TTL: u32 = 10;
 /// An address in DNS has no port; this is the scheme's own.
 const HTTPS: u16 = 443;
 const CALL: &str = "route53.ChangeResourceRecordSets";
@@ -154,6 +156,13 @@ impl Dns for Route53 {
             .collect();
         let addresses = all.iter().map(|found| &found.set).filter(|set| is_address(&set.kind));
         Ok(addresses.filter_map(|set| self.record(set, companions.get(set.name.as_str())?)).collect())
+    }
+
+    async fn set_text(&self, name: &str, values: &[String]) -> Result<()> {
+        if values.is_empty() {
+            return self.zone.remove(&[(name, RrType::Txt)]).await;
+        }
+        self.zone.upsert(&[RecordSet::new(name, RrType::Txt, TEXT_TTL, values.to_vec())]).await
     }
 }
 

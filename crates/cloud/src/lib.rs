@@ -156,7 +156,11 @@ pub trait Dns: Send + Sync {
     async fn get(&self, name: &str) -> Result<Option<Record>>;
     /// Nothing happens when there is none.
     async fn delete(&self, name: &str) -> Result<()>;
+    /// All of ours that lead somewhere; no text records.
     async fn list(&self) -> Result<Vec<Record>>;
+    /// Makes the text records (TXT) of a name exactly these, and returns once every name server of ours
+    /// answers them. No values: the name has none any more. They do not touch where the name leads.
+    async fn set_text(&self, name: &str, values: &[String]) -> Result<()>;
 }
 
 /// A mail as it is sent.

@@ -13,6 +13,7 @@
 //! | `PUT /v1/stacks/{client}/move` [`MoveOrder`] | control plane, at the destination | copy and, if asked, cut over; a job, idempotent by its id → [`MoveStatus`] |
 //! | `GET /v1/stacks/{client}/move` | control plane, at the destination | [`MoveStatus`] |
 //! | `POST /v1/stacks/{client}/abort` [`AbortMove`] | control plane, at the source | no cut-over of this job any more → [`AbortAnswer`] |
+//! | `PUT /v1/certificate` [`Certificates`] | control plane | show these to visitors; idempotent → 204 |
 //! | `POST /v1/stop` | control plane | end the agent in an orderly way → 202 |
 //!
 //! On loopback each door has a listener of its own, without TLS. On a public network ([`PublicDoors`]) there are
@@ -24,6 +25,7 @@
 //! The agents' own talk during a move (`/v1/transfer/…`, opened by a [`Ticket`]) is the agent's private
 //! matter, and both ends are the same program.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -73,7 +75,54 @@ pub struct Report {
     pub front: SocketAddr,
     pub control: SocketAddr,
     pub version: String,
+    /// Of the [`Certificates`] that it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edition: Option<String>,
     pub stacks: Vec<StackStatus>,
+}
+
+/// What an agent with public doors shows to visitors, and how it gets the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Certificates {
+    /// Another one for every other content; told back in each [`Report`].
+    pub edition: String,
+    /// The clients' domain. It and the names one label below it are the control plane's business: the agent
+    /// orders no certificate for them, whether there is one yet or not.
+    pub domain: String,
+    /// For that domain and all those names.
+    pub wildcard: Option<Chain>,
+    /// Of which CA the agent orders certificates for hosts elsewhere; none: of no CA.
+    pub acme: Option<AcmeDirectory>,
+}
+
+/// A certificate with those that vouch for it, and its private key, in PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chain {
+    pub chain: String,
+    pub key: String,
+}
+
+/// Never shows the key.
+impl fmt::Debug for Chain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Chain").field("chain", &self.chain).finish_non_exhaustive()
+    }
+}
+
+/// A CA that speaks ACME (RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AcmeDirectory {
+    /// `https://acme-v02.api.letsencrypt.org/directory`
+    pub url: String,
+    /// `mailto:ops@example.com`
+    pub contact: Option<String>,
+    /// By which the CA's server is known beside the usual roots, in PEM.
+    pub roots: Option<String>,
+    /// Seconds of the pause after a failed order, which doubles with each one.
+    pub retry_seconds: u64,
 }
 
 /// `GET /v1/health` at the control door.

@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use stackpro_domain::{ClientId, Fingerprint};
 use stackpro_flow::StepError;
 use stackpro_protocol::agent::{
-    AbortAnswer, AbortMove, CONTROL_NAME, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket, TicketRequest,
+    AbortAnswer, AbortMove, CONTROL_NAME, Certificates, MoveOrder, MoveStatus, StackSpec, StackStatus, Ticket,
+    TicketRequest,
 };
 use stackpro_store::InstanceRow;
 use stackpro_tls::ChainError;
@@ -118,6 +119,11 @@ impl Agent {
         self.call(Method::PUT, &format!("stacks/{}", spec.client_id), Some(spec)).await
     }
 
+    /// What it shows to visitors from now on.
+    pub async fn put_certificate(&self, certificates: &Certificates) -> Result<(), AgentError> {
+        self.send(Method::PUT, "certificate", Some(certificates)).await.map(drop)
+    }
+
     /// Nothing happens when there is none.
     pub async fn delete_stack(&self, client: &ClientId) -> Result<(), AgentError> {
         let path = format!("stacks/{client}");
@@ -185,13 +191,15 @@ impl Agent {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> AgentError {
-        let mut cause = error.to_string();
-        // What reqwest says is the last of a chain, and the first is the cause: another certificate, say.
-        let mut next = std::error::Error::source(error);
-        while let Some(deeper) = next {
-            cause = deeper.to_string();
-            next = deeper.source();
-        }
-        AgentError::Unreachable { at: self.at, cause }
+        AgentError::Unreachable { at: self.at, cause: deepest(error) }
     }
+}
+
+/// What reqwest says is the last of a chain, and the first is the cause: another certificate, say.
+pub(crate) fn deepest(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }

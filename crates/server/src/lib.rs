@@ -7,6 +7,7 @@
 pub mod agents;
 pub mod auth;
 pub mod cache;
+pub mod certificates;
 pub mod costs;
 pub mod drift;
 pub mod flows;

@@ -1,30 +1,41 @@
 //! Asks for a client's site as a visitor would: by its public name, through whatever leads there.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HOST, HeaderValue};
 use stackpro_domain::ClientId;
 use stackpro_protocol::agent::STACK_HEADER;
+use stackpro_tls::{ChainError, Roots};
 
 #[derive(Clone)]
 pub struct Prober {
     http: reqwest::Client,
     scheme: &'static str,
-    /// Where every name leads when it is not the world's DNS that says so: the local cloud's own door.
+    /// Where every name leads when it is not DNS that says so: the local cloud's own door.
     door: Option<SocketAddr>,
 }
 
+/// Where a host name leads, port included, for a cloud whose names the world does not know.
+pub type Lookup = Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>;
+
 impl Prober {
     /// Through the world's DNS, or, on the local cloud, through its `door`.
-    pub fn new(door: Option<SocketAddr>, https: bool) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(5))
-            .connect_timeout(Duration::from_secs(2))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()?;
-        Ok(Self { http, scheme: if https { "https" } else { "http" }, door })
+    pub fn new(door: Option<SocketAddr>, https: bool) -> Result<Self, ChainError> {
+        let scheme = if https { "https" } else { "http" };
+        Ok(Self { http: client(&Roots::default())?.build()?, scheme, door })
+    }
+
+    /// By https, whose certificate these roots must vouch for. Through the world's DNS, unless there is a
+    /// `lookup` of our own.
+    pub fn https(roots: &Roots, lookup: Option<Lookup>) -> Result<Self, ChainError> {
+        let mut http = client(roots)?;
+        if let Some(lookup) = lookup {
+            http = http.dns_resolver(Names(lookup));
+        }
+        Ok(Self { http: http.build()?, scheme: "https", door: None })
     }
 
     /// Whether this very client's stack answers, and answers well; else what was seen instead.
@@ -32,7 +43,7 @@ impl Prober {
         let at = self.door.map_or_else(|| host.to_owned(), |door| door.to_string());
         let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
         let request = self.http.get(format!("{}://{at}/", self.scheme)).header(HOST, host);
-        let answer = request.send().await.map_err(|error| error.to_string())?;
+        let answer = request.send().await.map_err(|error| crate::agents::deepest(&error))?;
         let status = answer.status();
         let stack = answer.headers().get(STACK_HEADER).and_then(|value| value.to_str().ok());
         match stack {
@@ -40,5 +51,28 @@ impl Prober {
             Some(stack) if stack != client.as_str() => Err(format!("another stack answers: {stack}")),
             _ => Err(format!("the answer is {status}")),
         }
+    }
+}
+
+/// Every look is a new connection: a kept one would lead where the name led before.
+fn client(roots: &Roots) -> Result<reqwest::ClientBuilder, ChainError> {
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(roots.client_config()?)
+        .timeout(Duration::from_secs(5))
+        .connect_timeout(Duration::from_secs(2))
+        .pool_max_idle_per_host(0)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy())
+}
+
+struct Names(Lookup);
+
+impl Resolve for Names {
+    fn resolve(&self, name: Name) -> Resolving {
+        let found = (self.0)(name.as_str());
+        Box::pin(async move {
+            let found = found.ok_or("there is no such name")?;
+            Ok(Box::new(std::iter::once(found)) as Addrs)
+        })
     }
 }

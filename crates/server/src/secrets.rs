@@ -2,9 +2,14 @@
 
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use secrecy::{ExposeSecret, SecretBox};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use stackpro_domain::{ClientId, InstanceId, ResourceId};
 
@@ -59,6 +64,39 @@ impl Secrets {
     /// With which the simulated Stripe signs its webhooks.
     pub fn till_webhook_secret(&self) -> String {
         format!("whsec_{}", &hex(&self.derive(&["till-webhook"]))[..32])
+    }
+
+    /// Encrypts what the database keeps (ChaCha20-Poly1305, a random nonce first, in base64). Only the same
+    /// use opens it again.
+    pub fn seal<T: Serialize>(&self, what: &str, value: &T) -> String {
+        let mut sealed = serde_json::to_vec(value).unwrap_or_default();
+        let nonce: [u8; NONCE_LEN] = rand::rng().random();
+        // It fails beyond 256 GB alone.
+        let done = self.sealing_key(what).seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(what.as_bytes()),
+            &mut sealed,
+        );
+        if done.is_err() {
+            sealed.clear();
+        }
+        BASE64.encode([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// What [`Secrets::seal`] encrypted for this use; none when it was another, or by another key.
+    pub fn unseal<T: DeserializeOwned>(&self, what: &str, sealed: &str) -> Option<T> {
+        let sealed = BASE64.decode(sealed).ok()?;
+        let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>()?;
+        let mut sealed = sealed.to_vec();
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let plain = self.sealing_key(what).open_in_place(nonce, Aad::from(what.as_bytes()), &mut sealed).ok()?;
+        serde_json::from_slice(plain).ok()
+    }
+
+    fn sealing_key(&self, what: &str) -> LessSafeKey {
+        #[allow(clippy::expect_used)] // The key has the cipher's length.
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &self.derive(&["seal", what])).expect("a key of 32 bytes");
+        LessSafeKey::new(key)
     }
 
     /// Each part is preceded by its length, so that no two lists of parts are one message.
@@ -139,6 +177,22 @@ mod tests {
         assert_ne!(s.portal_password(&acme, 0), s.portal_password(&acme, 1));
         assert_eq!(s.portal_password(&acme, 0).len(), 20);
         assert_ne!(s.derive(&["ab", "c"]), s.derive(&["a", "bc"]));
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_the_same_use_and_key_alone() {
+        let s = secrets();
+        let sealed = s.seal("certificate", &"the key");
+        assert_eq!(secrets().unseal::<String>("certificate", &sealed).as_deref(), Some("the key"));
+        assert!(!sealed.contains("the key") && sealed != s.seal("certificate", &"the key"));
+        let opened = |s: &Secrets, what: &str, sealed: &str| s.unseal::<String>(what, sealed);
+        assert_eq!(opened(&s, "certificate-progress", &sealed), None);
+        assert_eq!(opened(&Secrets::new([8; 32]), "certificate", &sealed), None);
+        let mut torn = sealed.clone();
+        torn.replace_range(20..21, if &sealed[20..21] == "A" { "B" } else { "A" });
+        for bad in [torn.as_str(), "", "AAAA", "not base64!"] {
+            assert_eq!(opened(&s, "certificate", bad), None, "{bad}");
+        }
     }
 
     #[test]

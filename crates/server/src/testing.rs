@@ -16,6 +16,7 @@ pub(crate) fn settings() -> Settings {
         time_zone: stackpro_domain::zone::Zone::default(),
         warm_places: 1,
         dns_ttl_seconds: 60,
+        acme: None,
         trusted_proxies: Vec::new(),
         cors_origins: Vec::new(),
         hash_queue: 64,

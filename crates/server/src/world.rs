@@ -14,6 +14,7 @@ use stackpro_domain::time::{HOUR, MINUTE};
 use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_store::{Committed, Store};
+use stackpro_tls::acme::Directory;
 use tokio::sync::{Notify, watch};
 
 use crate::agents::Agents;
@@ -165,6 +166,8 @@ pub struct Settings {
     pub warm_places: u32,
     /// How long the world may remember where a client's name leads.
     pub dns_ttl_seconds: u32,
+    /// Where certificates for the clients' names come from; none where there are to be none.
+    pub acme: Option<Acme>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpAddr>,
     /// Origins whose pages may call the API.
@@ -194,6 +197,23 @@ impl Settings {
 
     pub fn dashboard_url(&self, client: &ClientId) -> String {
         format!("{}{}", self.public_url, dashboard_path(client))
+    }
+}
+
+/// Certificates of a CA.
+#[derive(Clone, Debug)]
+pub struct Acme {
+    pub directory: Directory,
+    /// The pause after a failed order, which doubles with each one, in milliseconds.
+    pub retry_ms: i64,
+    /// How long a node that works on the certificate may say nothing, in milliseconds.
+    pub lease_ms: i64,
+}
+
+impl Acme {
+    /// Two minutes of lease.
+    pub fn new(directory: Directory, retry_ms: i64) -> Self {
+        Self { directory, retry_ms, lease_ms: 2 * MINUTE }
     }
 }
 

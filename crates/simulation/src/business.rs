@@ -351,6 +351,7 @@ fn settings() -> Settings {
         time_zone: stackpro_domain::zone::Zone::default(),
         warm_places: 1,
         dns_ttl_seconds: 0,
+        acme: None,
         trusted_proxies: Vec::new(),
         cors_origins: Vec::new(),
         hash_queue: 1,

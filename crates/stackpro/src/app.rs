@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -17,8 +17,10 @@ use stackpro_server::ids::Ids;
 use stackpro_server::prober::Prober;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
-use stackpro_server::world::{LastAccount, Rate, Rates, Settings, Wakes, World};
+use stackpro_server::world::{Acme, LastAccount, Rate, Rates, Settings, Wakes, World};
 use stackpro_store::Store;
+use stackpro_tls::Roots;
+use stackpro_tls::acme::Directory;
 use tokio::net::TcpListener;
 
 use crate::config::Config;
@@ -62,7 +64,12 @@ impl App {
     }
 
     pub(crate) async fn open(config: Config, reached: &Reached) -> Result<Self> {
-        let settings = settings(&config, reached.listen)?;
+        let roots = roots(&config)?;
+        let settings = settings(&config, reached.listen, &roots)?;
+        if config.instance_tls.is_some() && !(config.acme && settings.is_https()) {
+            let needs = "STACKPRO_INSTANCE_TLS needs STACKPRO_ACME=true and an https STACKPRO_PUBLIC_URL";
+            return Err(Fatal(format!("{needs}: without a certificate no client's site could be looked at")));
+        }
         // The operator's own senders; a client's name has an identity of its own.
         let own = names::mail_domain(&settings.mail_from)
             .ok_or_else(|| Fatal(format!("STACKPRO_MAIL_FROM is not a mail address: {}", settings.mail_from)))?;
@@ -75,7 +82,7 @@ impl App {
         let world = World {
             agents: Agents::new(secrets.clone()).map_err(|e| Fatal::new("preparing to call agents", e))?,
             till: till(&config, reached, &secrets)?,
-            prober: Prober::new(Some(reached.listen), false).map_err(|e| Fatal::new("preparing to probe", e))?,
+            prober: prober(&settings, &local, reached.listen, &roots)?,
             ids: Ids::random(),
             clock,
             plans: read(config.plans.as_deref(), DEFAULT_PLANS, Plans::parse)?,
@@ -99,7 +106,31 @@ impl App {
     }
 }
 
-fn settings(config: &Config, listen: SocketAddr) -> Result<Settings> {
+/// As a visitor comes: by https, and where the local cloud's instances have TLS, straight to them.
+fn prober(settings: &Settings, local: &Local, listen: SocketAddr, roots: &Roots) -> Result<Prober> {
+    let prober = match local.lookup_of_tls_doors() {
+        Some(lookup) if settings.is_https() => Prober::https(roots, Some(lookup)),
+        _ => Prober::new(Some(listen), false),
+    };
+    prober.map_err(|e| Fatal::new("preparing to probe", e))
+}
+
+fn roots(config: &Config) -> Result<Roots> {
+    let read = |file: &PathBuf| {
+        std::fs::read_to_string(file).map_err(|e| Fatal::new(&format!("reading {}", file.display()), e))
+    };
+    let roots = Roots { more: config.trusted_roots.as_ref().map(read).transpose()? };
+    roots.client_config().map_err(|e| Fatal::new("reading the setting trusted_roots", e))?;
+    Ok(roots)
+}
+
+fn acme(config: &Config, roots: &Roots) -> Option<Acme> {
+    let contact = config.acme_contact.as_ref().map(|address| format!("mailto:{address}"));
+    let directory = Directory { url: config.acme_directory.clone(), contact, roots: roots.clone() };
+    config.acme.then(|| Acme::new(directory, i64::from(config.acme_retry_seconds) * 1000))
+}
+
+fn settings(config: &Config, listen: SocketAddr, roots: &Roots) -> Result<Settings> {
     let domain = &config.client_domain;
     let rates = Rates {
         signup_address: Rate { limit: config.signups_per_address_per_hour, ..Rates::default().signup_address },
@@ -118,6 +149,7 @@ fn settings(config: &Config, listen: SocketAddr) -> Result<Settings> {
         time_zone,
         dns_ttl_seconds: config.dns_ttl_seconds,
         warm_places: config.warm_places,
+        acme: acme(config, roots),
         trusted_proxies: config.trusted_proxies.clone(),
         cors_origins: config.cors_origins.clone(),
         hash_queue: config.hash_queue,

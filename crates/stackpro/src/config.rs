@@ -10,7 +10,7 @@ use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use stackpro_cloud::local::FaultSettings;
+use stackpro_cloud::local::{FaultSettings, TlsPorts};
 
 /// Settings without the `STACKPRO_` prefix, under the names that others gave them.
 const COMMON: [&str; 5] =
@@ -46,6 +46,16 @@ pub(crate) struct Config {
     pub warm_places: u32,
     pub hash_queue: usize,
     pub signups_per_address_per_hour: u32,
+    /// Whether the clients' names get certificates of a CA.
+    pub acme: bool,
+    pub acme_directory: String,
+    /// A mail address.
+    pub acme_contact: Option<String>,
+    pub acme_retry_seconds: u32,
+    /// PEM: whom to believe beside the usual CAs.
+    pub trusted_roots: Option<PathBuf>,
+    /// The local cloud's instances have doors with TLS at these ports.
+    pub instance_tls: Option<TlsPorts>,
     pub trusted_proxies: Vec<IpAddr>,
     pub cors_origins: Vec<String>,
     pub log: String,
@@ -78,6 +88,9 @@ struct Defaults {
     warm_places: u32,
     hash_queue: usize,
     signups_per_address_per_hour: u32,
+    acme: bool,
+    acme_directory: &'static str,
+    acme_retry_seconds: u32,
     trusted_proxies: [&'static str; 0],
     cors_origins: [&'static str; 0],
     log: &'static str,
@@ -97,6 +110,9 @@ fn defaults() -> Defaults {
         warm_places: 1,
         hash_queue: 64,
         signups_per_address_per_hour: 20,
+        acme: false,
+        acme_directory: "https://acme-v02.api.letsencrypt.org/directory",
+        acme_retry_seconds: 240,
         trusted_proxies: [],
         cors_origins: [],
         log: "info,sqlx=warn,hyper=warn,hickory_server=warn",

@@ -9,7 +9,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::HOST;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use stackpro_agent::proxy::{self, Target};
 use stackpro_cloud::local::LocalCloud;
 use stackpro_domain::names;
@@ -57,6 +57,11 @@ async fn forward(edge: &Edge, host: &str, peer: SocketAddr, request: Request) ->
     let Some(target) = edge.cloud.lookup(host) else {
         return hosts::without_record(&edge.world, host).await;
     };
+    if edge.cloud.has_tls() {
+        // A visitor goes there as on a real network; this edge knows nothing of their certificates.
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        return Redirect::temporary(&format!("https://{host}:{}{path}", target.port())).into_response();
+    }
     match proxy::forward(request, &Target::plain(target), None, peer.ip()).await {
         Ok(response) => response,
         Err(error) => {

@@ -11,6 +11,7 @@ use axum::Router;
 use stackpro_cloud::local::stripe::Stripe;
 use stackpro_cloud::local::{LocalClock, LocalCloud, LocalSettings};
 use stackpro_domain::{Clock, Time};
+use stackpro_server::prober::Lookup;
 use stackpro_server::world::{Delivered, Mailbox, TimeMachine, World};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +26,8 @@ use crate::simulated::SimulatedStripe;
 pub(crate) struct Local {
     pub(crate) cloud: LocalCloud,
     pub(crate) clock: Arc<LocalClock>,
+    /// Where this process, or the server that it works beside, is reached on this machine.
+    pub(crate) listen: SocketAddr,
     /// The simulated Stripe, once this process runs it.
     pub(crate) stripe: Arc<OnceLock<Stripe>>,
 }
@@ -39,10 +42,17 @@ impl Local {
             dns_port: config.dns_port,
             verified_domains,
             faults: config.faults.clone(),
+            tls: config.instance_tls,
             ..LocalSettings::new(config.data.join("cloud"), program)
         };
         let cloud = LocalCloud::open(settings).map_err(|e| Fatal(e.to_string()))?;
-        Ok(Self { clock: cloud.clock(), cloud, stripe: Arc::new(OnceLock::new()) })
+        Ok(Self { clock: cloud.clock(), cloud, listen, stripe: Arc::new(OnceLock::new()) })
+    }
+
+    /// Where a client's name leads, when instances have doors of their own with TLS.
+    pub(crate) fn lookup_of_tls_doors(&self) -> Option<Lookup> {
+        let cloud = self.cloud.clone();
+        self.cloud.has_tls().then(|| Arc::new(move |name: &str| cloud.lookup(name)) as Lookup)
     }
 
     pub(crate) fn time_machine(&self) -> Arc<dyn TimeMachine> {

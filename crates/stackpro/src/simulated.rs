@@ -57,12 +57,15 @@ impl SimulatedStripe {
         tasks: &TaskTracker,
     ) -> Result<()> {
         let Self::Here { listener, address, lock } = self else { return Ok(()) };
+        // What answers by https stands before us, and for the world: this Stripe is beside us.
+        let public = &world.settings.public_url;
+        let ours = if world.settings.is_https() { format!("http://{}", local.listen) } else { public.clone() };
         let settings = stripe::Settings {
             api_key: world.secrets.till_api_key(),
             publishable_name: world.settings.name.clone(),
             base_url: format!("http://{address}"),
             webhook_endpoints: vec![WebhookEndpoint {
-                url: format!("{}/api/stripe-webhook", world.settings.public_url),
+                url: format!("{ours}/api/stripe-webhook"),
                 secret: world.secrets.till_webhook_secret(),
             }],
             faults: WebhookFaults::default(),

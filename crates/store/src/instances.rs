@@ -1,7 +1,7 @@
 //! Instances, and who has a stack on which.
 
 use stackpro_domain::placement::{Placement, Room, place};
-use stackpro_domain::{ClientId, InstanceId, ResourceId};
+use stackpro_domain::{ClientId, InstanceId, ResourceId, Time};
 
 use crate::db::{Conn, Turn};
 use crate::error::Result;
@@ -94,6 +94,16 @@ impl Store {
         let sql = "SELECT client_id AS id FROM stacks WHERE instance_id = $1 ORDER BY client_id";
         let ids: Vec<Id<ClientId>> = q(sql).bind(instance).all(&mut self.read().await?).await?;
         Ok(ids.into_iter().map(|id| id.0).collect())
+    }
+
+    /// Instances in use whose agent has a certificate of its own, has reported since then, and has another edition
+    /// of what visitors are shown.
+    pub async fn instances_without_edition(&self, edition: &str, since: Time) -> Result<Vec<InstanceRow>> {
+        let sql = select_instance!(
+            "WHERE t.state <> 'released' AND t.fingerprint IS NOT NULL AND t.last_report_at > $2 \
+            AND (t.edition IS NULL OR t.edition <> $1) ORDER BY t.id"
+        );
+        q(sql).bind(edition).bind(since).all(&mut self.read().await?).await
     }
 
     /// Where the client has a stack: on two instances while it moves.

@@ -1,5 +1,5 @@
 //! The real product in a test: [`TestApp`] starts the binary on a data folder of its own and speaks to it
-//! as the world does; [`FaultProxy`] breaks connections; [`eventually`] waits with a bound.
+//! as the world does; [`FaultProxy`] breaks connections; [`Ca`] is a CA; [`eventually`] waits with a bound.
 //!
 //! It never reaches into the product: what a test sees, a client, an operator or an agent could see too.
 //! On its end a [`TestApp`] asserts that nothing is left over. Start reading at [`TestApp`].
@@ -9,6 +9,7 @@
 
 mod app;
 mod browser;
+mod ca;
 mod forms;
 mod people;
 pub mod postgres;
@@ -18,6 +19,7 @@ mod wait;
 
 pub use app::{Builder, ServeInfo, TestApp};
 pub use browser::{Browser, Portal};
+pub use ca::{Ca, ChallengeServer, Lost};
 pub use forms::Form;
 pub use people::{Operator, PASSWORD, Person};
 pub use processes::processes_of;

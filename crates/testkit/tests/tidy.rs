@@ -231,7 +231,7 @@ fn arrows_between_crates_only_point_down() {
             "stackpro",
             &["domain", "protocol", "flow", "cloud", "cloud-aws", "store", "agent", "server", "simulation", "tls"],
         ),
-        ("stackpro-testkit", &["domain", "protocol"]),
+        ("stackpro-testkit", &["domain", "protocol", "tls"]),
     ];
     let allowed: BTreeMap<&str, &[&str]> = allowed.iter().copied().collect();
     let mut wrong = Vec::new();

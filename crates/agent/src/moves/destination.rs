@@ -19,7 +19,7 @@ use super::volumes::VolumeCopy;
 use crate::agent::Agent;
 use crate::stack::Stack;
 use crate::tree::Cursor;
-use crate::{disk, proxy, secret};
+use crate::{blocking, disk, proxy, secret};
 
 /// A round is small enough to be repeated inside a hold.
 const SMALL_CHANGES: u64 = 50;
@@ -407,6 +407,11 @@ impl Work {
         }
         self.start_programs(order).await?;
         self.stack.sessions.import(held.sessions, self.agent.clock.now())?;
+        let (agent, stack, certificates) = (Arc::clone(&self.agent), Arc::clone(&self.stack), held.certificates);
+        if let Err(error) = blocking(move || agent.certificates.import(&stack.spec().hosts, certificates)).await? {
+            // They can be ordered here, too.
+            tracing::warn!(%error, "certificates do not come along");
+        }
         self.probe(order).await?;
         let (hold_id, front, fingerprint) = (held.hold_id, order.front, self.fingerprint().cloned());
         let commit = CommitRequest { hold_id, front, fingerprint, copy: sums, rounds: self.rounds, held_files };
@@ -487,6 +492,7 @@ impl Work {
         }
         self.agent.changed.notify_one();
         self.agent.unsettled.notify_one();
+        self.agent.ordering.notify_one();
         Ok(())
     }
 

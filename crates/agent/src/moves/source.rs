@@ -189,7 +189,7 @@ pub(super) async fn hold(
         record.hold = Some((job_id.to_owned(), hold.id));
     }
     std::mem::forget(held);
-    Ok(Held { hold_id: hold.id, cursor, sums, sessions: stack.sessions.export() })
+    Ok(Held { hold_id: hold.id, cursor, sums, sessions: stack.sessions.export(), certificates: Vec::new() })
 }
 
 /// Lets go of a hold that came to nothing.

@@ -25,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::blocks;
 use super::source::{self, NotNow};
 use crate::agent::Agent;
+use crate::certificates::OfHost;
 use crate::path::DataPath;
 use crate::sessions::Kept;
 use crate::stack::Stack;
@@ -72,6 +73,9 @@ pub(super) struct Held {
     pub cursor: Cursor,
     pub sums: Sums,
     pub sessions: Kept,
+    /// Of hosts that no wildcard covers.
+    #[serde(default)]
+    pub certificates: Vec<OfHost>,
 }
 
 /// `POST release`
@@ -170,7 +174,8 @@ async fn hold(
     Admitted { stack, job }: Admitted,
     Json(ask): Json<HoldRequest>,
 ) -> Result<Json<Held>, NotNow> {
-    source::hold(&agent, &stack, &job, Duration::from_millis(ask.max_hold_ms)).await.map(Json)
+    let held = source::hold(&agent, &stack, &job, Duration::from_millis(ask.max_hold_ms)).await?;
+    Ok(Json(Held { certificates: agent.certificates.export(&stack.spec().hosts), ..held }))
 }
 
 async fn release(Admitted { stack, .. }: Admitted, Json(ask): Json<Release>) -> StatusCode {

@@ -140,3 +140,147 @@ async fn a_move_goes_from_and_to_pinned_doors_only() {
     assert!(through.status().is_server_error(), "{}", through.status());
     assert_eq!(pair.state(&pair.destination).await, StackState::Serving);
 }
+
+/// A client that visits `host` at this agent by https, and believes this CA.
+fn visitor(agent: &TestAgent, host: &str, root: &str) -> reqwest::Client {
+    let config = stackpro_tls::Roots { more: Some(root.to_owned()) }.client_config().unwrap();
+    let none = reqwest::redirect::Policy::none();
+    let builder = reqwest::Client::builder().tls_backend_preconfigured(config).redirect(none).no_proxy();
+    builder.resolve(host, agent.front).timeout(Duration::from_secs(10)).build().unwrap()
+}
+
+fn told(edition: &str, wildcard: Option<&stackpro_tls::KeyedChain>, acme: Option<AcmeDirectory>) -> Certificates {
+    let wildcard = wildcard.map(|chain| Chain { chain: chain.chain.clone(), key: chain.key.clone() });
+    Certificates { edition: edition.into(), domain: "stackpro.localhost".into(), wildcard, acme }
+}
+
+async fn tell(agent: &TestAgent, certificates: &Certificates) -> u16 {
+    agent.ask(Method::PUT, "/v1/certificate").json(certificates).send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn visitors_are_shown_the_certificate_of_their_name_and_led_to_https() {
+    let (server, heard) = control_plane().await;
+    let agent = TestAgent::start_with(&server, Doors::Public).await;
+    let spec = spec("acme-law-7f3k");
+    agent.put_stack(&spec).await;
+    let host = spec.hosts[0].as_str();
+    let url = format!("https://{host}:{}", agent.front.port());
+    let wildcard = stackpro_tls::KeyedChain::self_signed(&["*.stackpro.localhost", "stackpro.localhost"]).unwrap();
+    // Without a certificate the site is there all the same.
+    assert_eq!(agent.visit("GET", host, "/").send().await.unwrap().status(), 200);
+    assert!(visitor(&agent, host, &wildcard.chain).get(&url).send().await.is_err());
+    let without_key = agent.http.put(format!("http://{}/v1/certificate", agent.plain()));
+    assert_eq!(without_key.json(&told("1", Some(&wildcard), None)).send().await.unwrap().status(), 404);
+    assert_eq!(tell(&agent, &told("1", Some(&wildcard), None)).await, 204);
+    let visit = async || {
+        let answer = visitor(&agent, host, &wildcard.chain).get(&url).send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()[STACK_HEADER]),
+            (200, &"acme-law-7f3k".parse::<reqwest::header::HeaderValue>().unwrap())
+        );
+    };
+    visit().await;
+    // Another client's name under the same certificate is no way to this one's site.
+    let crossed =
+        visitor(&agent, host, &wildcard.chain).get(&url).header("host", "other.stackpro.localhost").send().await;
+    assert_eq!(crossed.unwrap().status(), 421);
+    let led = agent.visit("GET", host, "/a%20b?c=d").send().await.unwrap();
+    let location = led.headers()["location"].to_str().unwrap();
+    assert_eq!((led.status().as_u16(), location), (308, format!("{url}/a%20b?c=d").as_str()));
+    let nobody = agent.visit("GET", "nobody.stackpro.localhost", "/").send().await.unwrap();
+    assert_eq!(nobody.status(), 404);
+    // What cannot be used changes nothing, and what was told survives.
+    let other = stackpro_tls::KeyedChain::self_signed(&["*.other.example"]).unwrap();
+    assert_eq!(tell(&agent, &told("2", Some(&other), None)).await, 422);
+    agent.kill();
+    agent.restart().await;
+    visit().await;
+    let reported = || heard.reports.lock().unwrap().last().is_some_and(|report| report.edition.as_deref() == Some("1"));
+    until("it says which edition it has", async || reported().then_some(())).await;
+    // A session that began by https stays there.
+    let signed_in = visitor(&agent, host, &wildcard.chain)
+        .post(format!("{url}/portal/sign-in"))
+        .header("origin", &url)
+        .form(&[("password", PASSWORD)])
+        .send()
+        .await
+        .unwrap();
+    if let Some(cookie) = signed_in.headers().get("set-cookie") {
+        assert!(cookie.to_str().unwrap().contains("; Secure"), "{cookie:?}");
+    }
+}
+
+/// A CA whose pages are looked for at the agent's port 80.
+async fn ca_of(agent: &TestAgent) -> (stackpro_testkit::ChallengeServer, stackpro_testkit::Ca) {
+    let names = stackpro_testkit::ChallengeServer::start().await;
+    let ca = stackpro_testkit::Ca::start(names.dns, agent.plain().port()).await;
+    (names, ca)
+}
+
+fn directory(ca: &stackpro_testkit::Ca) -> AcmeDirectory {
+    AcmeDirectory { url: ca.directory(), contact: None, roots: Some(ca.server_root()), retry_seconds: 1 }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_elsewhere_gets_a_certificate_of_its_own_whatever_goes_wrong() {
+    let (server, _) = control_plane().await;
+    let agent = TestAgent::start_with(&server, Doors::Public).await;
+    let (_names, ca) = ca_of(&agent).await;
+    let host = "www.acme.example";
+    let mut spec = spec("acme-law-7f3k");
+    spec.hosts.push(host.into());
+    agent.put_stack(&spec).await;
+    assert_eq!(ca.seen("/order-plz"), 0, "nobody has said of which CA");
+    // The answer to the signing is lost, and then the agent dies.
+    ca.lose("/finalize-order/", stackpro_testkit::Lost::Answer);
+    assert_eq!(tell(&agent, &told("1", None, Some(directory(&ca)))).await, 204);
+    until("the CA has signed", async || ca.has_lost_all().then_some(())).await;
+    agent.kill();
+    agent.restart().await;
+    let url = format!("https://{host}:{}", agent.front.port());
+    let root = ca.issuer_root().await;
+    let visit = async || visitor(&agent, host, &root).get(&url).send().await.ok();
+    let answer = until("the site answers by https", visit).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!((ca.seen("/order-plz"), ca.seen("/finalize-order/")), (1, 1), "{:?}", ca.requests());
+    // Names that the wildcard is for are none of its business.
+    assert!(visitor(&agent, &spec.hosts[0], &root).get(&url).send().await.is_err());
+    let kept = std::fs::read_to_string(agent.dir.path().join("orders.json")).unwrap();
+    assert!(!kept.contains("nextAt"), "nothing fails: {kept}");
+    // It is not ordered again after a restart, and forgotten with its host.
+    agent.kill();
+    agent.restart().await;
+    assert_eq!(visit().await.unwrap().status(), 200);
+    assert_eq!(ca.seen("/order-plz"), 1);
+    spec.hosts.pop();
+    agent.put_stack(&spec).await;
+    until("the certificate is gone", async || visit().await.is_none().then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_comes_along_with_a_move() {
+    let (server, _) = control_plane().await;
+    let host = "www.acme.example";
+    let pair = Pair::with(Doors::Public, 5, 100).await;
+    drop(server);
+    let mut spec = pair.spec.clone();
+    spec.hosts.push(host.into());
+    pair.source.put_stack(&spec).await;
+    pair.destination.put_stack(&StackSpec { wanted: Wanted::Receiving, ..spec.clone() }).await;
+    let (_names, ca) = ca_of(&pair.source).await;
+    for agent in [&pair.source, &pair.destination] {
+        assert_eq!(tell(agent, &told("1", None, Some(directory(&ca)))).await, 204);
+    }
+    let root = ca.issuer_root().await;
+    let visit = async |agent: &TestAgent| {
+        let url = format!("https://{host}:{}", agent.front.port());
+        visitor(agent, host, &root).get(url).send().await.ok().map(|answer| answer.status().as_u16())
+    };
+    assert_eq!(until("the source has it", async || visit(&pair.source).await).await, 200);
+    pair.put(&pair.order("job-1", true).await).await.unwrap();
+    pair.reached(MovePhase::Committed).await;
+    assert_eq!(visit(&pair.destination).await, Some(200), "without an order of its own");
+    assert_eq!(visit(&pair.source).await, Some(200), "and what still goes there is forwarded");
+    assert_eq!(ca.seen("/order-plz"), 1);
+}

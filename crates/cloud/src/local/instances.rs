@@ -23,8 +23,8 @@ use stackpro_domain::{Clock, InstanceId, Time};
 
 use super::clock::LocalClock;
 use super::faults::{Failure, Faults, refuse};
-use super::process::{self, AgentFile, Program};
-use super::{files, hex, ports};
+use super::process::{self, AgentFile, Program, PublicDoors};
+use super::{TlsPorts, files, hex, ports};
 use crate::{Compute, Instance, InstanceState, LaunchSpec, Result, Tags};
 
 /// `instance.json`
@@ -45,6 +45,7 @@ pub(super) struct Fleet {
     pub(super) locks: PathBuf,
     pub(super) program: Program,
     pub(super) report_seconds: u64,
+    pub(super) tls: Option<TlsPorts>,
     pub(super) server_url: RwLock<String>,
     pub(super) clock: Arc<LocalClock>,
 }
@@ -114,13 +115,14 @@ impl Fleet {
 
     fn make_folder(&self, id: &InstanceId, file: &InstanceFile, spec: &LaunchSpec) -> io::Result<()> {
         let _choosing = exclusive(self.locks.join("ports"))?;
-        let [front, control] = ports::choose(&self.taken_ports()?)?;
+        let (front, control, public) = self.doors()?;
         let agent = AgentFile {
             instance_id: id.clone(),
             server_url: self.server_url(),
             enrol_token: spec.enrol_token.clone(),
             front,
             control,
+            public,
             report_seconds: self.report_seconds,
         };
         files::create_folder(&self.folder(id), |new| {
@@ -130,15 +132,27 @@ impl Fleet {
         Ok(())
     }
 
-    /// Ports that instances keep, also while they are stopped.
-    fn taken_ports(&self) -> io::Result<Vec<u16>> {
-        let mut ports = Vec::new();
+    /// Where a new instance's front and control doors are reached, and its sockets when it has public ones.
+    fn doors(&self) -> io::Result<(SocketAddr, SocketAddr, Option<PublicDoors>)> {
+        let taken = self.taken_doors()?;
+        let Some(tls) = self.tls else {
+            let taken: Vec<u16> = taken.iter().map(SocketAddr::port).collect();
+            let [front, control] = ports::choose(&taken)?;
+            return Ok((front, control, None));
+        };
+        let [http, https] = ports::choose_address(&taken, [tls.http, tls.https])?;
+        Ok((https, https, Some(PublicDoors { http, https })))
+    }
+
+    /// What instances keep, also while they are stopped.
+    fn taken_doors(&self) -> io::Result<Vec<SocketAddr>> {
+        let mut doors = Vec::new();
         for id in self.ids()? {
             if let Some(agent) = self.agent_file(&id)? {
-                ports.extend([agent.front.port(), agent.control.port()]);
+                doors.extend([agent.front, agent.control]);
             }
         }
-        Ok(ports)
+        Ok(doors)
     }
 
     fn describe(&self, id: &InstanceId) -> io::Result<Option<Instance>> {

@@ -13,6 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
 use futures::stream;
+use serde::{Deserialize, Serialize};
 use stackpro_domain::InstanceId;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +65,15 @@ pub struct LocalSettings {
     /// Whether what becomes of mails is kept until it was told.
     pub tells_mail_events: bool,
     pub faults: FaultSettings,
+    /// Instances have public doors, with TLS; none: two loopback ports each, without.
+    pub tls: Option<TlsPorts>,
+}
+
+/// The ports of an instance that has doors as on a real network; its address is a loopback one of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsPorts {
+    pub http: u16,
+    pub https: u16,
 }
 
 impl LocalSettings {
@@ -81,6 +91,7 @@ impl LocalSettings {
             dns_port: 0,
             tells_mail_events: true,
             faults: FaultSettings::default(),
+            tls: None,
         }
     }
 }
@@ -135,6 +146,7 @@ impl LocalCloud {
             locks: part("locks")?,
             program: process::Program { path: settings.program, environment: settings.agent_environment },
             report_seconds: settings.report_seconds,
+            tls: settings.tls,
             server_url: RwLock::new(settings.server_url),
             clock: clock.clone(),
         };
@@ -143,7 +155,7 @@ impl LocalCloud {
             buckets: part("buckets")?,
             identities: part("identities")?,
             verified_domains: settings.verified_domains,
-            records: Arc::new(dns::Records::new(part("dns")?, settings.zone)),
+            records: Arc::new(dns::Records::new(part("dns")?, part("dns-texts")?, settings.zone)),
             dns_port: settings.dns_port,
             mailbox: Mailbox { messages: part("mail")?, delivered: part("mail-ids")? },
             mail_events: Arc::new(mail_events::Outbox::open(part("mail-events")?, settings.tells_mail_events)?),
@@ -189,6 +201,11 @@ impl LocalCloud {
 
     pub fn mailbox(&self) -> &Mailbox {
         &self.mailbox
+    }
+
+    /// Whether instances have doors with TLS.
+    pub fn has_tls(&self) -> bool {
+        self.fleet.tls.is_some()
     }
 
     /// Where a host name leads, for the edge: without async, mostly from memory, at most 200 ms behind what

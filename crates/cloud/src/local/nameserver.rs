@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_proto::op::{Edns, Header, HeaderCounts, Metadata, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, SRV};
+use hickory_proto::rr::rdata::{A, AAAA, NS, SOA, SRV, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use hickory_server::Server;
 use hickory_server::net::runtime::Time;
@@ -90,9 +90,10 @@ impl Zone {
         }
         let text = name.to_lowercase().to_ascii();
         let text = text.trim_end_matches('.');
-        let known = self.known(name, text)?;
-        let exists = known.is_some() || self.records.has_below(text)?;
+        let (known, texts) = (self.known(name, text)?, self.texts(name, text)?);
+        let exists = known.is_some() || !texts.is_empty() || self.records.has_below(text)?;
         let mut answers = known.unwrap_or_default();
+        answers.extend(texts);
         answers.retain(|record| kind == RecordType::ANY || record.record_type() == kind);
         let authority = if answers.is_empty() { vec![self.soa()] } else { Vec::new() };
         let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
@@ -125,6 +126,16 @@ impl Zone {
             };
             vec![Record::from_rdata(name.clone(), record.ttl_seconds, address)]
         }))
+    }
+
+    /// Each value in pieces that a text record may have (RFC 1035, section 3.3).
+    fn texts(&self, name: &Name, text: &str) -> io::Result<Vec<Record>> {
+        let values = self.records.read_texts(text)?.into_iter();
+        let record = |value: String| {
+            let pieces = value.as_bytes().chunks(255).map(|piece| String::from_utf8_lossy(piece).into_owned());
+            Record::from_rdata(name.clone(), NEGATIVE_TTL, RData::TXT(TXT::new(pieces.collect())))
+        };
+        Ok(values.map(record).collect())
     }
 
     fn soa(&self) -> Record {

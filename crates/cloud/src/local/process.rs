@@ -33,7 +33,15 @@ pub(super) struct AgentFile {
     pub(super) enrol_token: String,
     pub(super) front: SocketAddr,
     pub(super) control: SocketAddr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) public: Option<PublicDoors>,
     pub(super) report_seconds: u64,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct PublicDoors {
+    pub(super) http: SocketAddr,
+    pub(super) https: SocketAddr,
 }
 
 /// Of `agent.pid`, which the agent writes once it holds its lock, what matters here.

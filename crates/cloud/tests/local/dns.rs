@@ -91,6 +91,49 @@ async fn a_name_without_that_type_is_no_data_and_other_zones_are_refused() {
     }
 }
 
+fn texts_of(message: &Message) -> Vec<String> {
+    let mut texts: Vec<String> =
+        message.answers.iter().map(|record| record.data.to_string().replace(' ', "")).collect();
+    texts.sort();
+    texts
+}
+
+#[tokio::test]
+async fn text_records_are_exactly_what_was_said_last_and_touch_nothing_else() {
+    let home = Home::new();
+    let running = home.local.serve_dns().await.unwrap();
+    let (server, dns) = (running.address(), home.again().cloud().dns);
+    let name = "_acme-challenge.stackpro.localhost";
+    let asked = async |name: &str| ask(server, &format!("{name}."), RecordType::TXT).await;
+    assert_eq!(asked(name).await.metadata.response_code, ResponseCode::NXDomain);
+    dns.set_text(name, &["one".into(), "two".into()]).await.unwrap();
+    let answer = asked("_ACME-challenge.stackpro.localhost").await;
+    assert_eq!(answer.metadata.response_code, ResponseCode::NoError);
+    assert_eq!(texts_of(&answer), ["one", "two"]);
+    let long = "k".repeat(300);
+    dns.set_text(name, std::slice::from_ref(&long)).await.unwrap();
+    assert_eq!(texts_of(&asked(name).await).concat().replace('"', ""), long);
+    // A host's address and its texts are apart, and the list has no texts.
+    let host = record("acme.stackpro.localhost", 1);
+    dns.upsert(&host).await.unwrap();
+    dns.set_text(&host.name, &["v=1".into()]).await.unwrap();
+    assert_eq!(ask(server, "acme.stackpro.localhost.", RecordType::A).await.answers.len(), 1);
+    assert_eq!(asked(&host.name).await.answers.len(), 1);
+    assert_eq!(dns.list().await.unwrap(), std::slice::from_ref(&host));
+    dns.delete(&host.name).await.unwrap();
+    assert_eq!(asked(&host.name).await.answers.len(), 1);
+    for name in [name, &host.name] {
+        for _ in 0..2 {
+            dns.set_text(name, &[]).await.unwrap();
+        }
+        assert_eq!(asked(name).await.metadata.response_code, ResponseCode::NXDomain);
+    }
+    for bad in ["_x.example.com", "../x.stackpro.localhost", "_X.stackpro.localhost", "", "*.stackpro.localhost"] {
+        assert!(matches!(dns.set_text(bad, &["a".into()]).await, Err(CloudError::Refused { .. })), "{bad}");
+    }
+    assert!(matches!(dns.set_text(name, &["a\nb".into()]).await, Err(CloudError::Refused { .. })));
+}
+
 #[tokio::test]
 async fn a_port_has_one_name_server_until_it_is_dropped() {
     let home = Home::new();

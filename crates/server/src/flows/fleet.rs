@@ -11,6 +11,7 @@ use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, ResourceKind
 
 use super::ledger::{self, Wanted};
 use super::{cloud_error, store_error};
+use crate::certificates::handout;
 use crate::world::World;
 
 const GLANCE: Duration = Duration::from_millis(30);
@@ -116,7 +117,8 @@ pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepE
     tx.commit().await.map_err(store_error)
 }
 
-/// Waits until its agent has enrolled, and so the instance is ready for stacks.
+/// Waits until its agent has enrolled and shows our certificate, if there is one: then the instance is ready
+/// for stacks.
 pub(super) async fn enrolled(world: &World, id: &ResourceId) -> Result<InstanceRow, StepError> {
     let deadline = tokio::time::Instant::now() + world.settings.patience;
     loop {
@@ -125,7 +127,10 @@ pub(super) async fn enrolled(world: &World, id: &ResourceId) -> Result<InstanceR
             Some(row) if row.state == InstancePhase::Released => {
                 return Err(StepError::Failed(format!("instance {id} was released")));
             }
-            Some(row) if row.enrolled_at.is_some() && row.control.is_some() => return Ok(row),
+            Some(row) if row.enrolled_at.is_some() && row.control.is_some() => {
+                handout::equip(world, &row).await.map_err(|error| StepError::Retry(error.to_string()))?;
+                return Ok(row);
+            }
             Some(_) => {}
             None => return Err(StepError::Failed(format!("instance {id} is not in the database"))),
         }

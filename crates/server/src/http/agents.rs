@@ -17,6 +17,8 @@ use crate::problem::{Error, Result};
 /// An instance has tens of stacks, not thousands.
 const REPORT_LIMIT: usize = 256 * 1024;
 const MAX_STACKS: usize = 500;
+/// Characters of what we call an edition.
+const MAX_EDITION: usize = 100;
 /// An agent whose answer was lost may enrol again, so long after.
 const ENROL_AGAIN_MS: i64 = 10 * MINUTE;
 
@@ -79,6 +81,9 @@ async fn report(State(app): State<App>, headers: HeaderMap, request: Request) ->
         return Err(Error::SignIn);
     }
     let version = short(&body.version)?;
+    if body.edition.as_ref().is_some_and(|edition| edition.len() > MAX_EDITION) {
+        return Err(Error::field("edition", "is none of ours"));
+    }
     if body.stacks.len() > MAX_STACKS {
         return Err(Error::field("stacks", format!("may have {MAX_STACKS} at most")));
     }
@@ -91,6 +96,7 @@ async fn report(State(app): State<App>, headers: HeaderMap, request: Request) ->
     row.front = Some(body.front);
     row.control = Some(body.control);
     row.version = Some(version);
+    row.edition = body.edition;
     row.last_report_at = Some(now);
     tx.update_instance(&row).await?;
     // It may only speak for who was placed on it.

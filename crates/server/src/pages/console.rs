@@ -16,12 +16,13 @@ use super::form::{Open, Posted, Refusal, flash, go, page, page_with, site_frame}
 use super::lists::{client_row, flow_row, instance_rows, mail_row, resource_row, used_months};
 use super::site::{enter, new_password};
 use crate::auth::{Caller, Operator, hash_token};
+use crate::certificates;
 use crate::flows;
 use crate::http::extract::Check;
 use crate::http::{self, App, Gift, Order, shape};
 use crate::problem::{Error, Result};
 use crate::web::console::{
-    Actions, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, MailRow, Overview, StateCount,
+    Actions, CertificateState, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, MailRow, Overview, StateCount,
 };
 use crate::web::frame::ConsoleFrame;
 
@@ -80,6 +81,9 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
         attention: attention.collect(),
         events: store.till_events_needing_attention().await?,
         leaks: drift.count(),
+        certificate: certificates::state(&app.world)
+            .await
+            .map(|state| CertificateState { is_well: state.is_ok(), text: state.unwrap_or_else(|wrong| wrong) }),
         instances,
         instance_count,
         newest: newest.rows.iter().map(|row| client_row(row, &month)).collect(),

@@ -2,6 +2,7 @@
 //! signal and by a timer, and has one code path; a signal says only that it may be worth looking now.
 
 pub mod attention;
+pub mod certificates;
 pub mod fleet;
 pub mod housekeeper;
 pub mod lifecycle;
@@ -46,6 +47,7 @@ pub async fn run(world: Arc<World>, shutdown: CancellationToken) {
     tokio::join!(
         lifecycle::run(&world, shutdown.clone()),
         fleet::run(&world, shutdown.clone()),
+        certificates::run(&world, shutdown.clone()),
         housekeeper::run(&world, shutdown.clone()),
         sweeper::run(&world, shutdown.clone()),
         mailer::run(&world, shutdown.clone()),

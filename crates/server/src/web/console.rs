@@ -146,10 +146,26 @@ pub struct Overview {
     /// How many events of the till are parked.
     pub events: u64,
     pub leaks: u64,
+    /// Of the clients' names; none where there is to be none.
+    pub certificate: Option<CertificateState>,
     /// Some of them.
     pub instances: Vec<InstanceRow>,
     pub instance_count: usize,
     pub newest: Vec<ClientRow>,
+}
+
+impl Overview {
+    fn is_certified(&self) -> bool {
+        self.certificate.as_ref().is_none_or(|certificate| certificate.is_well)
+    }
+}
+
+/// How it stands with the certificate of the clients' names.
+#[derive(Clone, Debug)]
+pub struct CertificateState {
+    pub is_well: bool,
+    /// Until when it is valid, or what is wrong.
+    pub text: String,
 }
 
 /// `GET /console/clients?q=&state=&page=`

@@ -136,6 +136,13 @@ async fn an_agent_speaks_for_itself_and_for_who_is_placed_on_it() {
         let answer = server.post("/api/agents/report", &key, &body).await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text);
     }
+    // What it says of our certificate is believed, since it is what visitors see.
+    for edition in [json!("second"), Value::Null] {
+        body["edition"] = edition.clone();
+        assert_eq!(server.post("/api/agents/report", &key, &body).await.status, StatusCode::NO_CONTENT);
+        let row = server.world.store.instance(&id).await.unwrap().unwrap();
+        assert_eq!(json!(row.edition), edition);
+    }
     let usage = async |client: &str| server.world.store.usage(&client.parse().unwrap()).await.unwrap();
     assert_eq!(usage(acme).await.files, 7);
     assert_eq!(usage(other).await.files, 0, "it is not placed there");
@@ -163,6 +170,7 @@ async fn hostile_reports_are_refused() {
         ("version", json!("")),
         ("version", json!("a\nb")),
         ("version", json!("x".repeat(65))),
+        ("edition", json!("x".repeat(101))),
         ("front", json!("localhost")),
         ("control", json!("1.2.3.4")),
         ("stacks", json!([{"clientId": "../etc"}])),

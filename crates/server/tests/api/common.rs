@@ -82,9 +82,17 @@ impl Server {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::in_cloud(|_| {}, change).await
+    }
+
+    pub(crate) async fn in_cloud(
+        change_cloud: impl FnOnce(&mut LocalSettings),
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
         let folder = tempfile::tempdir().unwrap();
-        let local = LocalSettings::new(folder.path().join("cloud"), "/nonexistent/stackpro");
+        let mut local = LocalSettings::new(folder.path().join("cloud"), "/nonexistent/stackpro");
+        change_cloud(&mut local);
         let cloud = LocalCloud::open(local).unwrap();
         let clock = cloud.clock();
         let secrets = Secrets::new([9; 32]);
@@ -228,6 +236,7 @@ fn settings() -> Settings {
         time_zone: stackpro_domain::zone::Zone::default(),
         warm_places: 0,
         dns_ttl_seconds: 60,
+        acme: None,
         trusted_proxies: Vec::new(),
         cors_origins: vec!["https://site.example".into()],
         hash_queue: 64,

@@ -10,6 +10,7 @@ mod agents;
 mod attention;
 mod authority;
 mod bad_input;
+mod certificates;
 mod edge;
 mod mails;
 mod pages;

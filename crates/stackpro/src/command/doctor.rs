@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 use stackpro_cloud::Check;
+use stackpro_server::certificates;
 use stackpro_server::drift::Drift;
 use stackpro_server::flows;
 use stackpro_server::reconcilers::sweeper;
@@ -62,6 +63,9 @@ async fn checks(config: Config) -> Vec<Check> {
     add("prices", prices(world));
     let till = world.till.check().await;
     add("till", till.map_err(|error| format!("{error}; is `stackpro serve` running, or STRIPE_SECRET_KEY set?")));
+    if let Some(state) = certificates::state(world).await {
+        add("certificate", state);
+    }
     for check in world.cloud.checks.all().await {
         add(&format!("{} cloud: {}", world.cloud.name, check.name), check.found);
     }

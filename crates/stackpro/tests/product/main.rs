@@ -9,6 +9,7 @@ mod kill;
 mod mails;
 mod postgres;
 mod restart;
+mod tls;
 mod webhooks;
 
 use stackpro_testkit::{Builder, TestApp};

@@ -252,6 +252,13 @@ async fn instances_and_stacks(place: Place) {
     tx.remove_stack(&ids[1], &bare.id).await.unwrap();
     assert_eq!(tx.place_on_shared(&ids[1]).await.unwrap(), None);
     tx.commit().await.unwrap();
+    // i2 has never reported.
+    for (edition, since, found) in
+        [("first", NOW.plus(-1), vec![]), ("second", NOW, vec![]), ("second", NOW.plus(-1), vec![one.id.clone()])]
+    {
+        let without = store.instances_without_edition(edition, since).await.unwrap();
+        assert_eq!(without.into_iter().map(|row| row.id).collect::<Vec<_>>(), found, "{edition} {since:?}");
+    }
     one.clients = 1;
     assert_eq!(store.instance(&one.id).await.unwrap().unwrap(), one);
     assert_eq!(store.instance_by_cloud_id(one.cloud_id.as_ref().unwrap()).await.unwrap().unwrap(), one);

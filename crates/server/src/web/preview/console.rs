@@ -145,6 +145,10 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
         attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
         events: u64::from(busy),
         leaks: u64::from(busy),
+        certificate: busy.then(|| console::CertificateState {
+            is_well: words.extra().is_empty(),
+            text: format!("*.clients.example is valid until 2027-02-23 {}", words.extra()),
+        }),
         instances: if busy {
             vec![
                 words.instance("i-0f3a9c27d1", 7, false, true),
