@@ -28,7 +28,9 @@ const THROTTLED: [&str; 11] = [
 
 /// Refusals that pass by themselves: credentials that are being renewed, and what is not visible yet
 /// everywhere after it was made.
-const PASSING: [&str; 9] = [
+const PASSING: [&str; 11] = [
+    "ConcurrentModification",
+    "ConcurrentModificationException",
     "ExpiredToken",
     "ExpiredTokenException",
     "RequestExpired",
@@ -40,13 +42,25 @@ const PASSING: [&str; 9] = [
     "OperationAborted",
 ];
 
+/// A call that did not succeed, as the SDK tells it.
+pub(crate) type Failed<E> = SdkError<E, HttpResponse>;
+
+/// What AWS answered: `InsufficientInstanceCapacity`. None when it did not answer.
+pub(crate) fn code<E: ProvideErrorMetadata>(error: &Failed<E>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::code)
+}
+
+pub(crate) fn message<E: ProvideErrorMetadata>(error: &Failed<E>) -> Option<&str> {
+    error.as_service_error().and_then(ProvideErrorMetadata::message)
+}
+
 /// Whether AWS answered with this code.
-pub(crate) fn is<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>, code: &str) -> bool {
-    error.as_service_error().and_then(ProvideErrorMetadata::code) == Some(code)
+pub(crate) fn is<E: ProvideErrorMetadata>(error: &Failed<E>, wanted: &str) -> bool {
+    code(error) == Some(wanted)
 }
 
 /// `call` is as CloudTrail names it: `ec2.RunInstances`.
-pub(crate) fn classify<E>(call: &'static str, error: SdkError<E, HttpResponse>) -> CloudError
+pub(crate) fn classify<E>(call: &'static str, error: Failed<E>) -> CloudError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
@@ -68,8 +82,17 @@ where
     }
 }
 
+/// As [`classify`], for what someone else may have made since we looked: with this code it is there, and another
+/// look finds it.
+pub(crate) fn made_since<E>(call: &'static str, error: Failed<E>, there: &str) -> CloudError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+{
+    if is(&error, there) { CloudError::Transient { call, cause: cause(&error) } } else { classify(call, error) }
+}
+
 /// Code and message of AWS's answer; otherwise the innermost reason, which is the one that tells.
-fn cause<E>(error: &SdkError<E, HttpResponse>) -> String
+fn cause<E>(error: &Failed<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {

@@ -7,8 +7,10 @@
 //! Start reading at [`Aws`].
 
 mod check;
+mod compute;
 mod dns;
 mod error;
+mod roles;
 mod settings;
 mod tags;
 mod zone;
@@ -20,8 +22,10 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
 
 pub use check::Check;
+pub use compute::Ec2;
 pub use dns::Route53;
-pub use settings::AwsSettings;
+pub use roles::Iam;
+pub use settings::{AwsSettings, Release};
 
 /// One AWS account and region, as it is reached from here.
 #[derive(Clone)]

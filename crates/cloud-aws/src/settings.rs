@@ -16,9 +16,27 @@ pub struct AwsSettings {
     pub zone: String,
     /// By which agents reach the control plane: `https://stackpro.example`.
     pub server_url: String,
+    /// Where instances are, as `subnet-0a1b…`: public ones of one VPC. None: the default VPC's.
+    pub subnets: Vec<String>,
+    /// ARN of the IAM policy that is the most that any role of ours may do, where the account demands one.
+    pub permissions_boundary: Option<String>,
+    /// What instances install. Nothing can be launched without.
+    pub release: Option<Release>,
+    /// Size of an instance's volume, in GiB.
+    pub volume_gib: i32,
     /// Longest time for one call, its connection included.
     pub patience: Duration,
     pub connect_patience: Duration,
+}
+
+/// Files that instances install, as the operator keeps them: `stackpro-x86_64` and `docker-compose-x86_64`, the same
+/// for `aarch64` where there are such instances, and `SHA256SUMS`, which `sha256sum` makes of them.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// The folder in which they are: `https://releases.s3.eu-central-1.amazonaws.com/0.1.0`.
+    pub url: String,
+    /// Of `SHA256SUMS`, in hexadecimal. By it every file is checked, whoever may write to that folder.
+    pub sha256: String,
 }
 
 impl AwsSettings {
@@ -29,6 +47,10 @@ impl AwsSettings {
             installation: installation.into(),
             zone: zone.into(),
             server_url: server_url.into(),
+            subnets: Vec::new(),
+            permissions_boundary: None,
+            release: None,
+            volume_gib: 30,
             patience: Duration::from_secs(20),
             connect_patience: Duration::from_secs(3),
         }

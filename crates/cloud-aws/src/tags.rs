@@ -7,7 +7,6 @@ pub(crate) const RESOURCE: &str = "stackpro:resource";
 pub(crate) const CLIENT: &str = "stackpro:client";
 
 /// Keys and values, in AWS's form.
-#[allow(dead_code, reason = "for what has tags: instances, buckets, identities")]
 pub(crate) fn pairs(installation: &str, tags: &Tags) -> Vec<(&'static str, String)> {
     let mut pairs = vec![(INSTALLATION, installation.to_owned()), (RESOURCE, tags.resource_id.clone())];
     pairs.extend(tags.client_id.clone().map(|client| (CLIENT, client)));
@@ -15,7 +14,6 @@ pub(crate) fn pairs(installation: &str, tags: &Tags) -> Vec<(&'static str, Strin
 }
 
 /// Ours again, from what AWS lists; none when it is not this installation's.
-#[allow(dead_code, reason = "for what is listed by its tags: instances, buckets, identities")]
 pub(crate) fn read<'a>(installation: &str, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Option<Tags> {
     let (mut ours, mut tags) = (false, Tags::default());
     for (key, value) in pairs {

@@ -56,7 +56,13 @@ fn tags(resource: &str) -> Tags {
 }
 
 fn spec(token: &str) -> LaunchSpec {
-    LaunchSpec { token: token.to_owned(), instance_type: "t3.micro".into(), enrol_token: "e".into(), tags: tags(token) }
+    LaunchSpec {
+        token: token.to_owned(),
+        instance_type: "t3.micro".into(),
+        role: "role".into(),
+        enrol_token: "e".into(),
+        tags: tags(token),
+    }
 }
 
 async fn churn(local: &LocalCloud, round: &str) {
@@ -82,6 +88,9 @@ async fn churn(local: &LocalCloud, round: &str) {
         cloud.mail.delete_identity("churn.example").await.unwrap();
         cloud.buckets.create("churn", &tags("r")).await.unwrap();
         cloud.buckets.delete("churn").await.unwrap();
+        cloud.roles.create("churn", &tags("r")).await.unwrap();
+        cloud.roles.allow("churn", &["churn".into()]).await.unwrap();
+        cloud.roles.delete("churn").await.unwrap();
         cloud.dns.upsert(&record).await.unwrap();
         cloud.dns.delete(&record.name).await.unwrap();
         let made = cloud.compute.launch(&spec(&format!("{round}-{n}"))).await.unwrap();

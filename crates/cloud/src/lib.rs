@@ -21,10 +21,13 @@ pub mod local;
 pub struct Cloud {
     /// `local` or `aws`.
     pub name: &'static str,
+    /// What names begin with, so that several installations can share an account.
+    pub installation: String,
     pub compute: Arc<dyn Compute>,
     pub buckets: Arc<dyn Buckets>,
     pub dns: Arc<dyn Dns>,
     pub mail: Arc<dyn Mail>,
+    pub roles: Arc<dyn Roles>,
     pub checks: Arc<dyn Checks>,
 }
 
@@ -83,6 +86,8 @@ pub struct LaunchSpec {
     pub token: String,
     /// `t3.medium`
     pub instance_type: String,
+    /// The name of the role that says what it may do.
+    pub role: String,
     /// With which the agent enrols.
     pub enrol_token: String,
     pub tags: Tags,
@@ -112,7 +117,7 @@ pub enum InstanceState {
 
 #[async_trait]
 pub trait Compute: Send + Sync {
-    /// Makes an instance, or finds the one that this token made.
+    /// Makes an instance, or finds the one that this token made; `Refused` when that one was terminated since.
     async fn launch(&self, spec: &LaunchSpec) -> Result<Instance>;
     async fn describe(&self, id: &InstanceId) -> Result<Option<Instance>>;
     /// Starts what stopped (a crashed agent). Nothing happens when it runs.
@@ -121,6 +126,24 @@ pub trait Compute: Send + Sync {
     async fn terminate(&self, id: &InstanceId) -> Result<()>;
     /// All of ours that are not terminated.
     async fn list(&self) -> Result<Vec<Instance>>;
+}
+
+/// What an instance may do in the cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Role {
+    pub name: String,
+    pub tags: Tags,
+}
+
+#[async_trait]
+pub trait Roles: Send + Sync {
+    /// A role that may use no bucket. Nothing happens when it is ours already.
+    async fn create(&self, name: &str, tags: &Tags) -> Result<()>;
+    /// From now on it may use these buckets, and no others.
+    async fn allow(&self, name: &str, buckets: &[String]) -> Result<()>;
+    /// Nothing happens when there is none.
+    async fn delete(&self, name: &str) -> Result<()>;
+    async fn list(&self) -> Result<Vec<Role>>;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -109,6 +109,16 @@ impl Fingerprint {
     }
 }
 
+impl ResourceId {
+    /// Of the role of this instance: each has one of its own.
+    pub fn role(&self) -> Self {
+        const SUFFIX: &str = "-role";
+        // Ours are uuids; whatever else it may be, it stays an id.
+        let stem = &self.0[..self.0.len().min(64 - SUFFIX.len())];
+        Self(format!("{stem}{SUFFIX}"))
+    }
+}
+
 impl ClientId {
     /// The id of a new client: what is speakable of the company's name, and four random characters,
     /// so that two firms of one name do not meet and nobody can guess who else is a client.
@@ -128,6 +138,14 @@ mod tests {
             assert_eq!(id.as_str().parse::<ClientId>().unwrap(), id, "{company}");
         }
         assert!(ClientId::generate("Acme Law", 7).as_str().starts_with("acme-law-"));
+    }
+
+    #[test]
+    fn an_instances_role_has_an_id_of_its_own() {
+        for instance in ["0199c1d4-8a7e-7c3f-9a55-6f1d2e3c4b5a", &"x".repeat(64)] {
+            let role = instance.parse::<ResourceId>().unwrap().role();
+            assert_eq!(role.as_str().parse::<ResourceId>().unwrap(), role);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use stackpro_domain::{ResourceId, Time};
-use stackpro_store::{Resource, ResourceState};
+use stackpro_store::{Resource, ResourceKind, ResourceState};
 
 /// So many missing ones are kept by name: when more are, something greater is wrong than any of them.
 const NAMED: usize = 1_000;
@@ -69,7 +69,15 @@ impl Comparison {
     }
 
     pub fn see(&mut self, row: &Resource) {
-        let is_there = self.unseen.remove(row.id.as_str()).is_some();
+        let mut found = self.unseen.remove(row.id.as_str()).unwrap_or_default();
+        let is_there = !found.is_empty();
+        // A launch whose answers were lost may, against all care, have made a second instance.
+        if let (ResourceKind::Instance, Some(known)) = (row.kind, &row.cloud_id) {
+            found.retain(|found| found.name != *known);
+            if !found.is_empty() {
+                self.unseen.insert(row.id.to_string(), found);
+            }
+        }
         if !is_there && row.state == ResourceState::Created {
             self.drift.missing_count += 1;
             if self.drift.missing.len() < NAMED {
@@ -90,8 +98,6 @@ impl Comparison {
 
 #[cfg(test)]
 mod tests {
-    use stackpro_store::ResourceKind;
-
     use super::*;
 
     fn row(id: &str, state: ResourceState) -> Resource {
@@ -129,5 +135,19 @@ mod tests {
         // The delay counts from when it was first seen.
         let second = compare(&first, Time(9));
         assert_eq!(second.ownerless[&found("x")], Time(5));
+    }
+
+    #[test]
+    fn a_second_instance_for_one_row_is_ownerless_once_the_first_is_known() {
+        let instance = |name: &str| Found { kind: "instance".into(), name: name.into(), resource_id: "a".into() };
+        let mut row = Resource { kind: ResourceKind::Instance, ..row("a", ResourceState::Intended) };
+        let compare = |row: &Resource| {
+            let mut comparison = Comparison::with([instance("i-1"), instance("i-2")]);
+            comparison.see(row);
+            comparison.end(&Drift::default(), Time(5))
+        };
+        assert_eq!(compare(&row).count(), 0);
+        row.cloud_id = Some("i-2".into());
+        assert_eq!(compare(&row).ownerless, [(instance("i-1"), Time(5))].into());
     }
 }

@@ -128,7 +128,7 @@ async fn owns(business: &Business, row: &Client) -> Result<(), Failed> {
         _ => vec![ResourceKind::Bucket, ResourceKind::MailIdentity, ResourceKind::Record],
     };
     if dedicated {
-        expected.push(ResourceKind::Instance);
+        expected.extend([ResourceKind::Instance, ResourceKind::Role]);
     }
     expected.sort_by_key(|kind| kind.as_str());
     if live == expected {

@@ -5,7 +5,7 @@ use stackpro_domain::{ClientId, ResourceId, Time};
 use crate::error::Result;
 use crate::lists::{Cursor, page};
 use crate::model::{Page, Resource, ResourceFilter, ResourceKind, ResourceState};
-use crate::query::{Record, Row, q};
+use crate::query::{Id, Record, Row, q};
 use crate::{Store, Tx};
 
 impl Record for Resource {
@@ -65,6 +65,14 @@ impl Store {
     pub async fn resources_of(&self, client: &ClientId) -> Result<Vec<Resource>> {
         let sql = "SELECT * FROM resources WHERE client_id = $1 ORDER BY created_at, id";
         q(sql).bind(client).all(&mut self.read().await?).await
+    }
+
+    /// The names of the buckets of all who have a stack on the instance, sorted.
+    pub async fn buckets_on(&self, instance: &ResourceId) -> Result<Vec<String>> {
+        let sql = "SELECT r.name AS id FROM resources r JOIN stacks s ON s.client_id = r.client_id \
+            WHERE s.instance_id = $1 AND r.kind = 'bucket' AND r.state IN ('intended', 'created') ORDER BY r.name";
+        let names: Vec<Id<String>> = q(sql).bind(instance).all(&mut self.read().await?).await?;
+        Ok(names.into_iter().map(|name| name.0).collect())
     }
 }
 

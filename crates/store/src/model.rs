@@ -82,7 +82,13 @@ words!(
 
 words!(
     /// What can cost or leak.
-    ResourceKind { Instance = "instance", Bucket = "bucket", Record = "record", MailIdentity = "mail_identity" }
+    ResourceKind {
+        Instance = "instance",
+        Bucket = "bucket",
+        Record = "record",
+        MailIdentity = "mail_identity",
+        Role = "role",
+    }
 );
 
 words!(

@@ -3,5 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod between;
+mod ec2;
+mod iam;
 mod moto;
 mod route53;
+mod setup;

@@ -24,6 +24,7 @@ use stackpro_domain::{Clock, InstanceId, Time};
 use super::clock::LocalClock;
 use super::faults::{Failure, Faults, refuse};
 use super::process::{self, AgentFile, Program, PublicDoors};
+use super::roles::RoleFiles;
 use super::{TlsPorts, files, hex, ports};
 use crate::{Compute, Instance, InstanceState, LaunchSpec, Result, Tags};
 
@@ -43,6 +44,7 @@ pub(super) struct Fleet {
     pub(super) instances: PathBuf,
     pub(super) terminated: PathBuf,
     pub(super) locks: PathBuf,
+    pub(super) roles: RoleFiles,
     pub(super) program: Program,
     pub(super) report_seconds: u64,
     pub(super) tls: Option<TlsPorts>,
@@ -102,10 +104,15 @@ impl Fleet {
             let message = "the client token was used before with other parameters";
             return refuse("IdempotentParameterMismatch", message);
         }
-        if let Some(gone) = gone {
-            return Ok(instance(id, InstanceState::Terminated, gone, None));
+        if gone.is_some() {
+            return refuse("IdempotentInstanceTerminated", "the client token is of an instance that is terminated");
         }
         if found.is_none() {
+            // EC2's words for a role that is not there, or not known yet: it may pass.
+            if !self.roles.exists(&spec.role) {
+                let what = format!("Value ({}) for parameter iamInstanceProfile.name is invalid", spec.role);
+                return Err(io::Error::other(format!("InvalidParameterValue: {what}")).into());
+            }
             self.make_folder(&id, &wanted, spec)?;
         }
         self.program.ensure_runs(&self.folder(&id))?;

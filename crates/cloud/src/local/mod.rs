@@ -31,6 +31,7 @@ mod mail_events;
 mod nameserver;
 mod ports;
 mod process;
+mod roles;
 pub mod stripe;
 
 pub use clock::LocalClock;
@@ -110,6 +111,7 @@ pub struct LocalCloud {
     folder: PathBuf,
     fleet: Arc<Fleet>,
     buckets: PathBuf,
+    roles: roles::RoleFiles,
     identities: PathBuf,
     verified_domains: Vec<String>,
     records: Arc<dns::Records>,
@@ -140,7 +142,9 @@ impl LocalCloud {
             Ok(path)
         };
         let clock = Arc::new(LocalClock::open(&folder)?);
+        let roles = roles::RoleFiles { folder: part("roles")? };
         let fleet = Fleet {
+            roles: roles.clone(),
             instances: part("instances")?,
             terminated: part("terminated")?,
             locks: part("locks")?,
@@ -153,6 +157,7 @@ impl LocalCloud {
         Ok(Self {
             fleet: Arc::new(fleet),
             buckets: part("buckets")?,
+            roles,
             identities: part("identities")?,
             verified_domains: settings.verified_domains,
             records: Arc::new(dns::Records::new(part("dns")?, part("dns-texts")?, settings.zone)),
@@ -170,8 +175,10 @@ impl LocalCloud {
         let faults = &self.faults;
         Cloud {
             name: "local",
+            installation: "stackpro".into(),
             compute: Arc::new(instances::LocalCompute { fleet: self.fleet.clone(), faults: faults.clone() }),
             buckets: Arc::new(buckets::LocalBuckets { folder: self.buckets.clone(), faults: faults.clone() }),
+            roles: Arc::new(roles::LocalRoles { files: self.roles.clone(), faults: faults.clone() }),
             dns: Arc::new(dns::LocalDns { records: self.records.clone(), faults: faults.clone() }),
             mail: Arc::new(mail::LocalMail {
                 identities: self.identities.clone(),

@@ -9,11 +9,12 @@ use stackpro_domain::InstanceId;
 use super::{Home, spec, tags};
 
 const BUCKET: &str = "acme-files";
+const ROLE: &str = "stackpro-r1";
 const DOMAIN: &str = "acme.example";
 const HOST: &str = "acme.stackpro.localhost";
 
 /// In an order in which each has something to do: what makes, what reads, what removes.
-const CALLS: [&str; 19] = [
+const CALLS: [&str; 23] = [
     "compute.launch",
     "compute.describe",
     "compute.list",
@@ -22,6 +23,10 @@ const CALLS: [&str; 19] = [
     "buckets.create",
     "buckets.list",
     "buckets.delete",
+    "roles.create",
+    "roles.allow",
+    "roles.list",
+    "roles.delete",
     "dns.upsert",
     "dns.get",
     "dns.list",
@@ -54,6 +59,10 @@ async fn call(cloud: &Cloud, name: &str, id: &InstanceId) -> Result<()> {
         "buckets.create" => cloud.buckets.create(BUCKET, &tags("r")).await,
         "buckets.list" => cloud.buckets.list().await.map(drop),
         "buckets.delete" => cloud.buckets.delete(BUCKET).await,
+        "roles.create" => cloud.roles.create(ROLE, &tags("r")).await,
+        "roles.allow" => cloud.roles.allow(ROLE, &[BUCKET.into()]).await,
+        "roles.list" => cloud.roles.list().await.map(drop),
+        "roles.delete" => cloud.roles.delete(ROLE).await,
         "dns.upsert" => cloud.dns.upsert(&record()).await,
         "dns.get" => cloud.dns.get(HOST).await.map(drop),
         "dns.list" => cloud.dns.list().await.map(drop),
@@ -69,8 +78,8 @@ async fn call(cloud: &Cloud, name: &str, id: &InstanceId) -> Result<()> {
     }
 }
 
-/// Of processes, instances, buckets, records, identities and mails, as a cloud without faults sees them.
-async fn census(home: &Home, cloud: &Cloud) -> [usize; 6] {
+/// Of processes, instances, buckets, records, identities, mails and roles, as a cloud without faults sees them.
+async fn census(home: &Home, cloud: &Cloud) -> [usize; 7] {
     [
         home.processes(),
         cloud.compute.list().await.unwrap().len(),
@@ -78,11 +87,12 @@ async fn census(home: &Home, cloud: &Cloud) -> [usize; 6] {
         cloud.dns.list().await.unwrap().len(),
         cloud.mail.list_identities().await.unwrap().len(),
         home.local.mailbox().list(0).unwrap().total,
+        cloud.roles.list().await.unwrap().len(),
     ]
 }
 
 /// What the census shall be after a call.
-fn expected(census: &mut [usize; 6], name: &str) {
+fn expected(census: &mut [usize; 7], name: &str) {
     match name {
         "compute.launch" => (census[0], census[1]) = (1, 1),
         "compute.terminate" => (census[0], census[1]) = (0, 0),
@@ -93,6 +103,8 @@ fn expected(census: &mut [usize; 6], name: &str) {
         "mail.create_identity" => census[4] = 1,
         "mail.delete_identity" => census[4] = 0,
         "mail.send" => census[5] = 1,
+        "roles.create" => census[6] = 2,
+        "roles.delete" => census[6] = 1,
         _ => {}
     }
 }
@@ -104,7 +116,8 @@ async fn every_fault_at_every_call_is_made_good_by_calling_again() {
         let (cloud, witness) = (home.local.cloud(), home.again().cloud());
         // The token alone decides the id, wherever it is launched.
         let id = Home::new().local.cloud().compute.launch(&spec("t")).await.unwrap().id;
-        let mut wanted = [0; 6];
+        // The role that launches name is there.
+        let mut wanted = [0, 0, 0, 0, 0, 0, 1];
         for name in CALLS {
             let before = wanted;
             home.local.faults().plan(name, 1, fault);

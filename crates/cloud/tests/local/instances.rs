@@ -43,8 +43,8 @@ async fn a_token_with_another_wish_is_refused_even_when_terminated() {
         assert!(matches!(&refused, CloudError::Refused { cause, .. } if cause.contains("IdempotentParameterMismatch")));
         compute.terminate(&made.id).await.unwrap();
     }
-    let again = compute.launch(&spec("a")).await.unwrap();
-    assert_eq!((again.id, again.state), (made.id, InstanceState::Terminated));
+    let again = compute.launch(&spec("a")).await.unwrap_err();
+    assert!(matches!(&again, CloudError::Refused { cause, .. } if cause.contains("IdempotentInstanceTerminated")));
     assert_eq!(home.processes(), 0);
 }
 

@@ -107,6 +107,7 @@ async fn a_control_plane_killed_amid_everything_leaves_a_cloud_that_works() {
         }
         assert!(cloud.buckets.list().await.unwrap().len() <= 1);
         assert!(cloud.dns.list().await.unwrap().len() <= 1);
+        assert!(cloud.roles.list().await.unwrap().len() <= 2, "the one that launches name, and one more");
         assert!(cloud.mail.list_identities().await.unwrap().len() <= 1);
         let mails = names(&home.local.folder().join("mail"));
         let mails: Vec<_> = mails.iter().filter_map(|name| name.split_once('-')).collect();

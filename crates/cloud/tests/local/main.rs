@@ -17,6 +17,7 @@ mod faults;
 mod instances;
 mod kills;
 mod mail;
+mod roles;
 
 /// A folder with a local cloud, and no process left behind.
 struct Home {
@@ -33,7 +34,11 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = LocalSettings::new(folder.path(), toy_agent());
         change(&mut settings);
-        Self { local: LocalCloud::open(settings).unwrap(), folder }
+        let local = LocalCloud::open(settings).unwrap();
+        // Every launch names a role; one that exists, unless a test says otherwise.
+        let role = serde_json::json!({ "tags": tags("role"), "buckets": [] });
+        fs::write(local.folder().join("roles/role.json"), role.to_string()).unwrap();
+        Self { folder, local }
     }
 
     /// What another process sees, or this one after a restart.
@@ -89,7 +94,13 @@ fn toy_agent() -> PathBuf {
 
 fn spec(token: &str) -> LaunchSpec {
     let tags = Tags { resource_id: token.to_owned(), client_id: None };
-    LaunchSpec { token: token.to_owned(), instance_type: "t3.micro".into(), enrol_token: "e".into(), tags }
+    LaunchSpec {
+        token: token.to_owned(),
+        instance_type: "t3.micro".into(),
+        role: "role".into(),
+        enrol_token: "e".into(),
+        tags,
+    }
 }
 
 fn tags(resource: &str) -> Tags {

@@ -25,7 +25,8 @@ pub static DELETE: FlowSpec<World> = FlowSpec {
         StepSpec::new("mail", "Remove the mail identity", "mail", act!(mail)).after(&["record"]),
         StepSpec::new("bucket", "Remove the storage", "buckets", act!(bucket)).after(&["stacks"]),
         StepSpec::new("instance", "Remove the server", "compute", act!(instance)).after(&["stacks"]),
-        StepSpec::new("mark", "Deleted", "store", act!(mark)).after(&["mail", "bucket", "instance"]),
+        StepSpec::new("role", "Remove the server's role", "roles", act!(role)).after(&["instance"]),
+        StepSpec::new("mark", "Deleted", "store", act!(mark)).after(&["mail", "bucket", "role"]),
     ],
 };
 
@@ -59,15 +60,28 @@ async fn instance(ctx: &StepCtx<World>) -> StepResult {
     remove_all(ctx, ResourceKind::Instance).await
 }
 
+async fn role(ctx: &StepCtx<World>) -> StepResult {
+    remove_all(ctx, ResourceKind::Role).await
+}
+
 /// Wherever the client has a stack. One on an instance that is gone is gone with it.
 async fn remove_stacks(ctx: &StepCtx<World>) -> StepResult {
     let params: Delete = ctx.params()?;
     let world = &ctx.world;
-    for id in world.store.stacks_of(&params.client).await.map_err(store_error)? {
+    let places = world.store.stacks_of(&params.client).await.map_err(store_error)?;
+    // First, so that no instance is allowed to use it any more while some are told.
+    let resources = world.store.resources_of(&params.client).await.map_err(store_error)?;
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    for bucket in resources.iter().filter(|r| r.kind == ResourceKind::Bucket) {
+        tx.resource_deleting(&bucket.id).await.map_err(store_error)?;
+    }
+    tx.commit().await.map_err(store_error)?;
+    for id in places {
         let row = fleet::row(world, &id).await?;
         if row.state != InstancePhase::Released && row.control.is_some() {
             world.agents.of(&row)?.delete_stack(&params.client).await?;
         }
+        fleet::grant(world, &id).await?;
         let mut tx = world.store.begin().await.map_err(store_error)?;
         tx.remove_stack(&params.client, &id).await.map_err(store_error)?;
         tx.commit().await.map_err(store_error)?;

@@ -1,5 +1,6 @@
-//! Instances: launching one, and waiting until its agent has enrolled. Shared by the flow that launches a
-//! shared instance and by the one that moves a client to an instance of their own.
+//! Instances: launching one with a role of its own, waiting until its agent has enrolled, and saying what its
+//! role may use. Shared by the flow that launches a shared instance and by the one that moves a client to an
+//! instance of their own.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use stackpro_cloud::LaunchSpec;
 use stackpro_domain::{ClientId, ResourceId};
 use stackpro_flow::StepError;
-use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, ResourceKind, StoreError, Tx};
+use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, ResourceKind, ResourceState, StoreError, Tx};
 
 use super::ledger::{self, Wanted};
 use super::{cloud_error, store_error};
@@ -15,6 +16,8 @@ use crate::certificates::handout;
 use crate::world::World;
 
 const GLANCE: Duration = Duration::from_millis(30);
+/// How often the clients of an instance may change while its role is told of them.
+const GRANTS: u32 = 10;
 
 /// An enrolment token outlives any launch that may still succeed.
 const ENROL_TOKEN_MS: i64 = 24 * stackpro_domain::time::HOUR;
@@ -26,6 +29,8 @@ pub struct NewInstance {
     /// The cloud's idempotency token.
     pub token: String,
     pub instance_type: String,
+    /// The name of its role.
+    pub role: String,
     /// Whose own it is; none when it is shared.
     pub client: Option<ClientId>,
 }
@@ -34,9 +39,13 @@ impl NewInstance {
     fn wanted(&self) -> Wanted<'_> {
         Wanted { id: &self.id, kind: ResourceKind::Instance, name: &self.token, client: self.client.as_ref() }
     }
+
+    fn wanted_role<'a>(&'a self, id: &'a ResourceId) -> Wanted<'a> {
+        Wanted { id, kind: ResourceKind::Role, name: &self.role, client: self.client.as_ref() }
+    }
 }
 
-/// Decides on an instance and writes all that must be there before it is launched: its row, the ledger's,
+/// Decides on an instance and writes all that must be there before it is launched: its row, the ledger's two,
 /// and the hash of the token with which its agent will enrol.
 pub async fn new_instance(
     world: &World,
@@ -49,10 +58,12 @@ pub async fn new_instance(
     let id = world.ids.resource(now);
     let new = NewInstance {
         token: format!("launch-{id}"),
+        role: format!("{}-{id}", world.cloud.installation),
         id,
         instance_type: instance_type.to_owned(),
         client: client.cloned(),
     };
+    tx.insert_resource(&new.wanted_role(&new.id.role()).row(now)).await?;
     tx.insert_resource(&new.wanted().row(now)).await?;
     tx.insert_instance(&InstanceRow {
         id: new.id.clone(),
@@ -96,6 +107,38 @@ async fn may_launch(world: &World) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Makes the role that it will have, which may use nothing yet.
+pub(super) async fn create_role(world: &World, new: &NewInstance) -> Result<(), StepError> {
+    let id = new.id.role();
+    let wanted = new.wanted_role(&id);
+    world.cloud.roles.create(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
+    ledger::created(world, &id, Some(wanted.name)).await
+}
+
+/// After its instance.
+pub(super) async fn remove_role(world: &World, instance: &ResourceId) -> Result<(), StepError> {
+    ledger::remove_by_id(world, &instance.role()).await
+}
+
+/// Lets the instance's role use the buckets of all who are placed there, and no others. When several do so at
+/// once, the last one to say it has looked since, so that in the end it is right.
+pub(super) async fn grant(world: &World, instance: &ResourceId) -> Result<(), StepError> {
+    let role = world.store.resource(&instance.role()).await.map_err(store_error)?;
+    // One that is not there yet may use nothing, and neither may one that is gone.
+    let Some(role) = role.filter(|role| role.state == ResourceState::Created) else { return Ok(()) };
+    let on = async || world.store.buckets_on(instance).await.map_err(store_error);
+    let mut buckets = on().await?;
+    for _ in 0..GRANTS {
+        world.cloud.roles.allow(&role.name, &buckets).await.map_err(cloud_error)?;
+        let now = on().await?;
+        if now == buckets {
+            return Ok(());
+        }
+        buckets = now;
+    }
+    Err(StepError::Retry("the clients on the instance keep changing".into()))
+}
+
 /// Launches it, or finds what an earlier execution launched.
 pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepError> {
     may_launch(world).await?;
@@ -103,6 +146,7 @@ pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepE
     let spec = LaunchSpec {
         token: new.token.clone(),
         instance_type: new.instance_type.clone(),
+        role: new.role.clone(),
         enrol_token: world.secrets.enrol_token(&new.id),
         tags: wanted.tags(),
     };

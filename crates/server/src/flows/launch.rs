@@ -19,10 +19,24 @@ pub static LAUNCH: FlowSpec<World> = FlowSpec {
     version: 1,
     supersedes_parked: false,
     steps: &[
-        StepSpec::new("launch", "Launch a shared server", "compute", act!(launch)).undo(act!(terminate)),
+        StepSpec::new("role", "Give it a role of its own", "roles", act!(role)).undo(act!(remove_role)),
+        StepSpec::new("launch", "Launch a shared server", "compute", act!(launch))
+            .after(&["role"])
+            .undo(act!(terminate)),
         StepSpec::new("enrol", "Wait for its agent", "store", act!(enrol)).after(&["launch"]).commits(),
     ],
 };
+
+async fn role(ctx: &StepCtx<World>) -> StepResult {
+    let params: Launch = ctx.params()?;
+    fleet::create_role(&ctx.world, &params.instance).await?;
+    Ok(Value::Null)
+}
+
+async fn remove_role(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Launch = ctx.params()?;
+    Ok(fleet::remove_role(&ctx.world, &params.instance.id).await?)
+}
 
 async fn launch(ctx: &StepCtx<World>) -> StepResult {
     let params: Launch = ctx.params()?;

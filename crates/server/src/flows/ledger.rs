@@ -58,6 +58,7 @@ pub(super) async fn remove(world: &World, resource: &Resource) -> Result<(), Ste
         ResourceKind::Bucket => cloud.buckets.delete(&resource.name).await,
         ResourceKind::Record => cloud.dns.delete(&resource.name).await,
         ResourceKind::MailIdentity => cloud.mail.delete_identity(&resource.name).await,
+        ResourceKind::Role => cloud.roles.delete(&resource.name).await,
         ResourceKind::Instance => terminate(world, resource).await,
     }
     .map_err(cloud_error)?;

@@ -1,8 +1,8 @@
 //! Migrate: from where a client is to an instance of their own, with proof, while their site answers.
 //!
 //! ```text
-//! launch ── enrol ── receive ── copy ── cut_over ══ record ── settle ── release
-//!                                          ▲ the commit: before it everything can be undone
+//! role ── launch ── enrol ── receive ─┬─ copy ───┬─ cut_over ══ record ── settle ── release
+//!                                     └─ access ─┘      ▲ the commit: before it everything can be undone
 //! ```
 //!
 //! The source is the judge of whether the move happened. Undoing `cut_over` asks it, and learns either that
@@ -48,17 +48,26 @@ pub static MIGRATE: FlowSpec<World> = FlowSpec {
     version: 1,
     supersedes_parked: false,
     steps: &[
-        StepSpec::new("launch", "Launch your own server", "compute", act!(launch)).undo(act!(terminate)).turns_back(),
+        StepSpec::new("role", "Give your server a role of its own", "roles", act!(role))
+            .undo(act!(remove_role))
+            .turns_back(),
+        StepSpec::new("launch", "Launch your own server", "compute", act!(launch))
+            .after(&["role"])
+            .undo(act!(terminate))
+            .turns_back(),
         StepSpec::new("enrol", "Wait for your server", "store", act!(enrol)).after(&["launch"]).turns_back(),
         StepSpec::new("receive", "Prepare your server", "agent", act!(receive))
             .after(&["enrol"])
             .undo(act!(unreceive))
             .turns_back(),
+        StepSpec::new("access", "Let your server use your storage", "roles", act!(access))
+            .after(&["receive"])
+            .turns_back(),
         StepSpec::new("copy", "Copy your data while your site runs", "agent", act!(copy))
             .after(&["receive"])
             .turns_back(),
         StepSpec::new("cut_over", "Move your site, with proof", "agent", act!(cut_over))
-            .after(&["copy"])
+            .after(&["copy", "access"])
             .undo(act!(abort))
             .turns_back()
             .commits(),
@@ -67,6 +76,24 @@ pub static MIGRATE: FlowSpec<World> = FlowSpec {
         StepSpec::new("release", "Release the old place", "agent", act!(release)).after(&["settle"]),
     ],
 };
+
+async fn role(ctx: &StepCtx<World>) -> StepResult {
+    let params: Migrate = ctx.params()?;
+    fleet::create_role(&ctx.world, &params.instance).await?;
+    Ok(Value::Null)
+}
+
+async fn remove_role(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Migrate = ctx.params()?;
+    Ok(fleet::remove_role(&ctx.world, &params.instance.id).await?)
+}
+
+/// Undone with the role itself.
+async fn access(ctx: &StepCtx<World>) -> StepResult {
+    let params: Migrate = ctx.params()?;
+    fleet::grant(&ctx.world, &params.instance.id).await?;
+    Ok(Value::Null)
+}
 
 async fn launch(ctx: &StepCtx<World>) -> StepResult {
     let params: Migrate = ctx.params()?;
@@ -269,8 +296,10 @@ async fn release(ctx: &StepCtx<World>) -> StepResult {
     let mut tx = world.store.begin().await.map_err(store_error)?;
     tx.remove_stack(&params.client, &source).await.map_err(store_error)?;
     tx.commit().await.map_err(store_error)?;
+    fleet::grant(world, &source).await?;
     if old.kind == HostKind::Dedicated {
         ledger::remove_by_id(world, &old.id).await?;
+        fleet::remove_role(world, &old.id).await?;
     }
     Ok(Value::Null)
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! place ── server ─┬─ stack ──┐
-//!                  └─ record ─┤
-//! bucket ─────────────────────┼─ probe ── ready
+//!                  ├─ record ─┤
+//!                  ├─ access ─┼─ probe ── ready
+//! bucket ──────────┘          │
 //! mail ───────────────────────┘
 //! ```
 
@@ -71,8 +72,11 @@ pub static PROVISION: FlowSpec<World> = FlowSpec {
         StepSpec::new("record", "Publish your address", "dns", act!(record))
             .after(&["server"])
             .undo(act!(remove_record)),
+        StepSpec::new("access", "Let the server use your storage", "roles", act!(access))
+            .after(&["server", "bucket"])
+            .undo(act!(withdraw)),
         StepSpec::new("probe", "Check that it answers", "probe", act!(probe))
-            .after(&["stack", "record", "bucket", "mail"]),
+            .after(&["stack", "record", "access", "mail"]),
         StepSpec::new("ready", "Ready", "store", act!(ready)).after(&["probe"]).commits(),
     ],
 };
@@ -152,6 +156,21 @@ async fn server(ctx: &StepCtx<World>) -> StepResult {
     let instance: ResourceId = ctx.output("place")?;
     let row = fleet::enrolled(&ctx.world, &instance).await?;
     Ok(json!(row.id))
+}
+
+async fn access(ctx: &StepCtx<World>) -> StepResult {
+    fleet::grant(&ctx.world, &ctx.output("server")?).await?;
+    Ok(Value::Null)
+}
+
+/// Nobody may use a bucket that is on its way out.
+async fn withdraw(ctx: &StepCtx<World>) -> UndoResult {
+    let params: Provision = ctx.params()?;
+    let world = &ctx.world;
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    tx.resource_deleting(&params.bucket).await.map_err(store_error)?;
+    tx.commit().await.map_err(store_error)?;
+    Ok(fleet::grant(world, &ctx.output("server")?).await?)
 }
 
 async fn stack(ctx: &StepCtx<World>) -> StepResult {

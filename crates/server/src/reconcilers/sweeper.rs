@@ -78,6 +78,7 @@ async fn inventory(cloud: &Cloud) -> Result<BTreeSet<Found>, stackpro_cloud::Clo
     all.extend(cloud.dns.list().await?.into_iter().map(|r| found(ResourceKind::Record, r.name, &r.tags)));
     let identities = cloud.mail.list_identities().await?;
     all.extend(identities.into_iter().map(|i| found(ResourceKind::MailIdentity, i.domain, &i.tags)));
+    all.extend(cloud.roles.list().await?.into_iter().map(|r| found(ResourceKind::Role, r.name, &r.tags)));
     // Untagged ones are the operator's own.
     all.retain(|found| !found.resource_id.is_empty());
     Ok(all)
@@ -92,6 +93,7 @@ async fn remove(cloud: &Cloud, found: &Found) -> Result<(), stackpro_cloud::Clou
         Some(ResourceKind::Bucket) => cloud.buckets.delete(&found.name).await,
         Some(ResourceKind::Record) => cloud.dns.delete(&found.name).await,
         Some(ResourceKind::MailIdentity) => cloud.mail.delete_identity(&found.name).await,
+        Some(ResourceKind::Role) => cloud.roles.delete(&found.name).await,
         None => Ok(()),
     }
 }

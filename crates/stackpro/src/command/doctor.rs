@@ -1,6 +1,7 @@
 //! `stackpro doctor`: what must be so for StackPro to work, each a line with what to do about it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::json;
 use stackpro_cloud::Check;
@@ -13,6 +14,10 @@ use stackpro_server::world::World;
 use super::show;
 use crate::app::{App, Result};
 use crate::config::Config;
+
+/// How often the cloud is asked for what it holds, and how long is waited in between.
+const LOOKS: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(200);
 
 pub(crate) async fn run(config: Config, as_json: bool) -> Result<ExitCode> {
     let checks = checks(config).await;
@@ -94,7 +99,17 @@ fn prices(world: &World) -> std::result::Result<String, String> {
 
 /// Whether the cloud holds what the ledger says, and nothing else.
 async fn ledger(world: &World) -> std::result::Result<String, String> {
-    let drift = sweeper::drift(world, &Drift::default(), world.real_now()).await.map_err(|error| error.to_string())?;
+    // A call that fails once is no illness.
+    let look = async || sweeper::drift(world, &Drift::default(), world.real_now()).await;
+    let mut found = look().await;
+    for _ in 1..LOOKS {
+        if found.is_ok() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+        found = look().await;
+    }
+    let drift = found.map_err(|error| error.to_string())?;
     if drift.count() == 0 {
         return Ok("the cloud holds what it says, and nothing else".into());
     }

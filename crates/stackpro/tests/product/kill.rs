@@ -55,8 +55,11 @@ impl Point {
 
     /// Before the first instance is launched, and after it is undone, no agent is there to be killed.
     fn has_agents(&self) -> bool {
-        let undo = self.failing.is_some();
-        self.kind != "launch" || self.step != "launch" || undo == (self.moment == "before")
+        match (self.kind.as_str(), self.step.as_str()) {
+            ("launch", "role") => false,
+            ("launch", "launch") => self.failing.is_some() == (self.moment == "before"),
+            _ => true,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole product, from outside: the real binary, real sockets, real folders, real processes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod access;
 mod api;
 mod bad_input;
 mod costs;

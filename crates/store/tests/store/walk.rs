@@ -28,6 +28,7 @@ on_both!(
     usage_adds_up_over_restarts,
     where_a_client_is_bound_for,
     the_ledger,
+    buckets_of_an_instance,
     till_events,
     contacts_and_audit,
     the_dashboard,
@@ -417,6 +418,29 @@ async fn the_ledger(place: Place) {
     let first = store.resources(&ResourceFilter::default(), None, 1).await.unwrap();
     let second = store.resources(&ResourceFilter::default(), first.next.as_deref(), 1).await.unwrap();
     assert_eq!((second.rows, second.next), (vec![bucket], None));
+}
+
+async fn buckets_of_an_instance(place: Place) {
+    let store = place.store().await;
+    insert_instances(&store, &[shared("i1", 10), shared("i2", 10)]).await;
+    let ids = insert_clients(&store, &["acme".into(), "baker".into(), "elsewhere".into()]).await;
+    let [i1, i2] = ["i1", "i2"].map(|id| id.parse().unwrap());
+    let mut tx = store.begin().await.unwrap();
+    for (client, instance) in [(&ids[0], &i1), (&ids[1], &i1), (&ids[2], &i2)] {
+        tx.add_stack(client, instance).await.unwrap();
+    }
+    for (id, client) in [("r1", 0), ("r2", 1), ("r3", 2), ("r4", 0), ("r5", 0), ("r6", 0)] {
+        let kind = if id == "r6" { ResourceKind::Record } else { ResourceKind::Bucket };
+        tx.insert_resource(&Resource { kind, ..resource(id, Some(&ids[client])) }).await.unwrap();
+    }
+    tx.resource_created(&"r2".parse().unwrap(), None).await.unwrap();
+    // On their way out, and gone.
+    tx.resource_deleting(&"r4".parse().unwrap()).await.unwrap();
+    tx.resource_deleted(&"r5".parse().unwrap(), NOW).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.buckets_on(&i1).await.unwrap(), ["stackpro-r1", "stackpro-r2"]);
+    assert_eq!(store.buckets_on(&i2).await.unwrap(), ["stackpro-r3"]);
+    assert!(store.buckets_on(&"i3".parse().unwrap()).await.unwrap().is_empty());
 }
 
 async fn till_events(place: Place) {

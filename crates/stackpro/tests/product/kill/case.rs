@@ -6,6 +6,7 @@ use stackpro_testkit::{Browser, Form, PASSWORD, Person, Portal, TestApp, eventua
 
 use super::writer::{Site, Writer};
 use super::{COMMIT_OF_A_MOVE, Point, WITHIN};
+use crate::access::roles_of;
 use crate::journey::{gone, healthy};
 
 pub(super) struct Case {
@@ -68,7 +69,7 @@ impl Case {
                 let client = self.status(app, "ready").await;
                 assert!(client["instance"]["kind"].as_str().unwrap().eq_ignore_ascii_case("dedicated"), "{client:#}");
                 assert_eq!(client["certificate"]["sourceHash"], client["certificate"]["copyHash"]);
-                self.owns(app, &["bucket", "instance", "mail_identity", "record"]);
+                self.owns(app, &["bucket", "instance", "mail_identity", "record", "role"]);
             }
             "provision" | "launch" | "migrate" | "resume" | "refresh" => {
                 self.status(app, "ready").await;
@@ -116,6 +117,8 @@ impl Case {
             .collect();
         live.sort();
         assert_eq!(live, kinds, "{shown:#}");
+        let may_use = roles_of(app, &self.person.client);
+        assert_eq!(may_use.len(), usize::from(kinds.contains(&"bucket")), "{may_use:?}");
     }
 }
 
