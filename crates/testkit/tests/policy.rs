@@ -1,0 +1,117 @@
+//! The control plane's policy on AWS allows what the code calls, and nothing else: each call stands in the code by
+//! the name that its errors bear (`"ec2.RunInstances"`), and each action of the policy is of such a call.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+/// Where an action has not the name of its call, or one call needs several: the Service Authorization Reference,
+/// <https://docs.aws.amazon.com/service-authorization/latest/reference/reference.html>.
+const ACTIONS: [(&str, &[&str]); 6] = [
+    // Tags in a request are actions of their own, and so is handing a role to an instance.
+    ("ec2.RunInstances", &["ec2:RunInstances", "ec2:CreateTags", "iam:PassRole"]),
+    ("ec2.CreateSecurityGroup", &["ec2:CreateSecurityGroup", "ec2:CreateTags"]),
+    ("ec2.CreateLaunchTemplate", &["ec2:CreateLaunchTemplate", "ec2:CreateTags"]),
+    ("iam.CreateRole", &["iam:CreateRole", "iam:TagRole"]),
+    ("iam.CreateInstanceProfile", &["iam:CreateInstanceProfile", "iam:TagInstanceProfile"]),
+    ("iam.AddRoleToInstanceProfile", &["iam:AddRoleToInstanceProfile", "iam:PassRole"]),
+];
+
+/// What the policy is for, of `crates/cloud-aws/src`. Storage and mail are not among it yet.
+const CODE: [&str; 4] = ["compute", "dns.rs", "roles.rs", "zone"];
+
+fn actions_of(call: &str) -> Vec<String> {
+    match ACTIONS.iter().find(|(known, _)| *known == call) {
+        Some((_, actions)) => actions.iter().map(|&action| action.to_owned()).collect(),
+        None => vec![call.replacen('.', ":", 1)],
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Every text between quotes in a file or in the files of a folder, without their tests.
+fn texts_of(path: &Path) -> BTreeSet<String> {
+    if path.is_dir() {
+        return fs::read_dir(path).unwrap().flat_map(|entry| texts_of(&entry.unwrap().path())).collect();
+    }
+    let text = fs::read_to_string(path).unwrap();
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().flat_map(|line| line.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
+}
+
+fn calls_in_the_code() -> BTreeSet<String> {
+    let texts = CODE.iter().flat_map(|part| texts_of(&root().join("crates/cloud-aws/src").join(part)));
+    let found: BTreeSet<String> = texts.filter(|text| is_call(text)).collect();
+    assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+fn is_call(text: &str) -> bool {
+    let services = ["ec2", "iam", "route53", "ssm"];
+    let Some((service, operation)) = text.split_once('.') else { return false };
+    let letters = operation.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    services.contains(&service) && letters && operation.starts_with(|first: char| first.is_ascii_uppercase())
+}
+
+fn statements(file: &str) -> Vec<Value> {
+    let text = fs::read_to_string(root().join("deploy/iam").join(file)).unwrap();
+    serde_json::from_str::<Value>(&text).unwrap()["Statement"].as_array().unwrap().clone()
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![text.clone()],
+        other => other.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect(),
+    }
+}
+
+fn allowed(file: &str) -> BTreeSet<String> {
+    statements(file).iter().flat_map(|statement| texts(&statement["Action"])).collect()
+}
+
+#[test]
+fn the_policy_allows_what_the_code_calls_and_nothing_else() {
+    let allowed = allowed("control-plane.json");
+    let needed: BTreeSet<String> = calls_in_the_code().iter().flat_map(|call| actions_of(call)).collect();
+    let missing: Vec<_> = needed.difference(&allowed).collect();
+    let surplus: Vec<_> = allowed.difference(&needed).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "not allowed: {missing:#?}; needed by no call: {surplus:#?}");
+}
+
+/// What a service cannot narrow is said here, so that nothing is wide by mistake.
+#[test]
+fn what_changes_something_is_narrowed_to_what_is_ours() {
+    let reads = ["Describe", "Get", "List"];
+    let mut wide = Vec::new();
+    for statement in statements("control-plane.json") {
+        assert_eq!(statement["Effect"], "Allow");
+        let actions = texts(&statement["Action"]);
+        assert!(!actions.iter().any(|action| action.contains('*')), "{statement}");
+        if texts(&statement["Resource"]).contains(&"*".to_owned()) && statement["Condition"].is_null() {
+            let is_read = |action: &String| reads.iter().any(|verb| action.contains(&format!(":{verb}")));
+            wide.extend(actions.into_iter().filter(|action| !is_read(action)));
+        }
+    }
+    // It takes neither a resource nor a condition of ours (Service Authorization Reference).
+    assert_eq!(wide, ["route53:CreateHostedZone"]);
+}
+
+/// A role beyond the boundary would be a way to everything.
+#[test]
+fn what_instances_may_do_is_at_most_what_their_boundary_says() {
+    let granted = texts_of(&root().join("crates/cloud-aws/src/roles.rs"));
+    let granted: BTreeSet<String> = granted.into_iter().filter(|text| text.starts_with("s3:")).collect();
+    assert_eq!(granted, allowed("instance-boundary.json"));
+    for statement in statements("control-plane.json") {
+        let gives = ["iam:CreateRole", "iam:PutRolePolicy"];
+        if texts(&statement["Action"]).iter().any(|action| gives.contains(&action.as_str())) {
+            let boundary = &statement["Condition"]["StringLike"]["iam:PermissionsBoundary"];
+            assert_eq!(boundary, "arn:aws:iam::*:policy/stackpro-instance-boundary", "{statement}");
+        }
+    }
+}
