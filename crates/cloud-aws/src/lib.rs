@@ -6,21 +6,29 @@
 //!
 //! Start reading at [`Aws`].
 
+mod buckets;
 mod check;
 mod compute;
 mod dns;
 mod error;
+mod identity;
 mod roles;
 mod settings;
 mod tags;
 mod zone;
+
+use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
+use tokio::sync::OnceCell;
 
+use identity::Identity;
+
+pub use buckets::S3;
 pub use check::Check;
 pub use compute::Ec2;
 pub use dns::Route53;
@@ -32,6 +40,7 @@ pub use settings::{AwsSettings, Release};
 pub struct Aws {
     settings: AwsSettings,
     sdk: SdkConfig,
+    identity: Arc<OnceCell<Identity>>,
 }
 
 impl Aws {
@@ -39,13 +48,13 @@ impl Aws {
     /// call to AWS by itself.
     pub async fn open(settings: AwsSettings) -> Self {
         let loader = loader(&settings);
-        Self { sdk: loader.load().await, settings }
+        Self { sdk: loader.load().await, settings, identity: Arc::default() }
     }
 
     /// With these credentials instead.
     pub async fn open_as(settings: AwsSettings, credentials: Credentials) -> Self {
         let loader = loader(&settings).credentials_provider(credentials);
-        Self { sdk: loader.load().await, settings }
+        Self { sdk: loader.load().await, settings, identity: Arc::default() }
     }
 
     pub fn settings(&self) -> &AwsSettings {

@@ -24,6 +24,11 @@ pub struct AwsSettings {
     pub release: Option<Release>,
     /// Size of an instance's volume, in GiB.
     pub volume_gib: i32,
+    /// What buckets are encrypted with, `arn:aws:kms:…:key/…`; with S3's own key when none.
+    pub kms_key: Option<String>,
+    /// Who reaches every client's bucket beside this process's own role, as ARNs, in which `*` stands for anything:
+    /// other nodes' roles, an administrator's.
+    pub bucket_principals: Vec<String>,
     /// Longest time for one call, its connection included.
     pub patience: Duration,
     pub connect_patience: Duration,
@@ -51,6 +56,8 @@ impl AwsSettings {
             permissions_boundary: None,
             release: None,
             volume_gib: 30,
+            kms_key: None,
+            bucket_principals: Vec::new(),
             patience: Duration::from_secs(20),
             connect_patience: Duration::from_secs(3),
         }

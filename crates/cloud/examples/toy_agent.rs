@@ -87,10 +87,10 @@ async fn churn(local: &LocalCloud, round: &str) {
         cloud.mail.send(&message).await.unwrap();
         cloud.mail.delete_identity("churn.example").await.unwrap();
         cloud.buckets.create("churn", &tags("r")).await.unwrap();
-        cloud.buckets.delete("churn").await.unwrap();
         cloud.roles.create("churn", &tags("r")).await.unwrap();
         cloud.roles.allow("churn", &["churn".into()]).await.unwrap();
         cloud.roles.delete("churn").await.unwrap();
+        cloud.buckets.delete("churn", "r").await.unwrap();
         cloud.dns.upsert(&record).await.unwrap();
         cloud.dns.delete(&record.name).await.unwrap();
         let made = cloud.compute.launch(&spec(&format!("{round}-{n}"))).await.unwrap();

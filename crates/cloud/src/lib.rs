@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use stackpro_domain::mail::Fate;
 use stackpro_domain::{InstanceId, Time};
@@ -146,19 +147,62 @@ pub trait Roles: Send + Sync {
     async fn list(&self) -> Result<Vec<Role>>;
 }
 
+/// Every bucket's name begins with it, so that one rule can say what concerns them all.
+pub const BUCKET_PREFIX: &str = "stackpro-";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     pub name: String,
     pub tags: Tags,
 }
 
+/// What a link to one object is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkUse {
+    Get,
+    /// Of exactly this type and so many bytes.
+    Put {
+        content_type: String,
+        content_length: u64,
+    },
+}
+
+/// A request that whoever has it may make, until it is too late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// `GET`, `PUT`
+    pub method: String,
+    pub url: String,
+    /// To be sent as they are, since the link is good for nothing else.
+    pub headers: Vec<(String, String)>,
+}
+
+/// For any tool that speaks S3: they reach one bucket, and end by themselves.
+#[derive(Clone, Debug)]
+pub struct BucketCredentials {
+    pub region: String,
+    /// Where it is reached; none when every tool knows it.
+    pub endpoint: Option<String>,
+    pub access_key_id: String,
+    pub secret_access_key: SecretString,
+    pub session_token: SecretString,
+    /// Below it objects may be written and deleted; all others are there to be read.
+    pub writable: String,
+}
+
 #[async_trait]
 pub trait Buckets: Send + Sync {
-    /// Nothing happens when it is ours already; a name that someone else has is `Refused`.
+    /// Closed to the public, versioned, encrypted, reached over TLS by the control plane and by whom it says.
+    /// Nothing happens when it is there for the same resource already; a name that anybody else has is `Taken`.
     async fn create(&self, name: &str, tags: &Tags) -> Result<()>;
-    /// Empties and removes it. Nothing happens when there is none.
-    async fn delete(&self, name: &str) -> Result<()>;
+    /// Empties and removes it, every version; `Pending` as long as there is more. Nothing happens when there is
+    /// none, or it is not this resource's.
+    async fn delete(&self, name: &str, resource_id: &str) -> Result<()>;
     async fn list(&self) -> Result<Vec<Bucket>>;
+    /// For one object, whether or not it is there.
+    async fn link(&self, name: &str, key: &str, what: &LinkUse, lifetime: Duration) -> Result<Link>;
+    /// None when this cloud has no such thing.
+    async fn credentials(&self, name: &str, lifetime: Duration) -> Result<Option<BucketCredentials>>;
 }
 
 /// A name of ours and where it leads.

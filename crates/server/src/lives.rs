@@ -79,7 +79,7 @@ pub async fn provision(world: &World, tx: &mut Tx, client: &Client) -> Result<()
     let params = Provision {
         client: client.id.clone(),
         bucket: world.ids.resource(now),
-        bucket_name: format!("stackpro-{}", client.id),
+        bucket_name: format!("{}{}", stackpro_cloud::BUCKET_PREFIX, client.id),
         record: world.ids.resource(now),
         mail: world.ids.resource(now),
         host: client.host.clone(),

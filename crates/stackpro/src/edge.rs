@@ -1,6 +1,6 @@
 //! The local cloud's routing by host name: what is below the clients' domain goes where their record leads,
-//! everything else is the control plane's. On a real network the world's DNS does this, and visitors never
-//! come here.
+//! everything else is the control plane's; what is in buckets has a host name of its own there. On a real
+//! network the world's DNS does this, and visitors never come here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -38,6 +38,7 @@ async fn route(
     next: Next,
 ) -> Response {
     match client_host(&edge, &request) {
+        Some(_) if edge.cloud.is_for_storage(request.headers()) => edge.cloud.serve_storage(request).await,
         Some(host) => forward(&edge, &host, peer, request).await,
         None => next.run(request).await,
     }

@@ -118,6 +118,12 @@ impl Tx {
         Ok(())
     }
 
+    /// Gives what is not made yet another name, if it still has this one. False when it was changed meanwhile.
+    pub async fn rename_resource(&mut self, id: &ResourceId, from: &str, to: &str) -> Result<bool> {
+        let sql = "UPDATE resources SET name = $3 WHERE id = $1 AND name = $2 AND state = 'intended'";
+        Ok(q(sql).bind(id).bind(from).bind(to).run(&mut self.conn).await? == 1)
+    }
+
     pub async fn resource_deleting(&mut self, id: &ResourceId) -> Result<()> {
         let sql = "UPDATE resources SET state = 'deleting' WHERE id = $1 AND deleted_at IS NULL";
         q(sql).bind(id).run(&mut self.conn).await?;

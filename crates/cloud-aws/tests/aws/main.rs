@@ -7,4 +7,5 @@ mod ec2;
 mod iam;
 mod moto;
 mod route53;
+mod s3;
 mod setup;

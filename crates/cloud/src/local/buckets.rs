@@ -4,16 +4,19 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::faults::{Failure, Faults, refuse};
 use super::files;
-use crate::{Bucket, Buckets, Result, Tags};
+use super::storage::Storage;
+use crate::{Bucket, BucketCredentials, Buckets, Link, LinkUse, Result, Tags};
 
 pub(super) struct LocalBuckets {
     pub(super) folder: PathBuf,
+    pub(super) storage: Arc<Storage>,
     pub(super) faults: Arc<Faults>,
 }
 
@@ -30,11 +33,15 @@ impl Buckets for LocalBuckets {
         self.faults.around("buckets.create", move || create(folder, &name, tags)).await
     }
 
-    async fn delete(&self, name: &str) -> Result<()> {
-        let (folder, name) = (self.folder.clone(), name.to_owned());
+    async fn delete(&self, name: &str, resource_id: &str) -> Result<()> {
+        let (folder, name, resource) = (self.folder.clone(), name.to_owned(), resource_id.to_owned());
         let work = move || {
             check_name(&name)?;
-            Ok(files::remove_folder(&folder.join(name))?)
+            let path = folder.join(name);
+            match files::read::<BucketFile>(&path.join("bucket.json"))? {
+                Some(bucket) if bucket.tags.resource_id == resource => Ok(files::remove_folder(&path)?),
+                _ => Ok(()),
+            }
         };
         self.faults.around("buckets.delete", work).await
     }
@@ -53,6 +60,20 @@ impl Buckets for LocalBuckets {
         };
         self.faults.around("buckets.list", work).await
     }
+
+    async fn link(&self, name: &str, key: &str, what: &LinkUse, lifetime: Duration) -> Result<Link> {
+        let (storage, name, key, what) = (self.storage.clone(), name.to_owned(), key.to_owned(), what.clone());
+        let work = move || {
+            check_name(&name)?;
+            Ok(storage.link(&name, &key, &what, lifetime))
+        };
+        self.faults.around("buckets.link", work).await
+    }
+
+    /// There is nothing that they would be good for: no tool for S3 reaches a folder.
+    async fn credentials(&self, _: &str, _: Duration) -> Result<Option<BucketCredentials>> {
+        Ok(None)
+    }
 }
 
 fn create(folder: PathBuf, name: &str, tags: Tags) -> Result<(), Failure> {
@@ -68,7 +89,7 @@ fn create(folder: PathBuf, name: &str, tags: Tags) -> Result<(), Failure> {
     }
     match files::read::<BucketFile>(&path.join("bucket.json"))? {
         Some(owner) if owner.tags.resource_id != file.tags.resource_id => {
-            refuse("BucketAlreadyExists", "the requested bucket name is not available")
+            Err(Failure::Taken("BucketAlreadyExists: the requested bucket name is not available".to_owned()))
         }
         _ => Ok(()),
     }

@@ -52,6 +52,7 @@ pub(super) enum Failure {
     /// Passes when someone does something about it.
     Passing(String),
     Throttled(Duration),
+    Taken(String),
 }
 
 impl From<io::Error> for Failure {
@@ -174,6 +175,7 @@ pub(super) async fn run<T: Send + 'static>(
         Ok(Err(Failure::Refused(cause))) => Err(CloudError::Refused { call, cause }),
         Ok(Err(Failure::Passing(cause))) => Err(transient(call, cause)),
         Ok(Err(Failure::Throttled(after))) => Err(CloudError::Throttled { call, after }),
+        Ok(Err(Failure::Taken(cause))) => Err(CloudError::Taken { call, cause }),
         Err(error) => Err(transient(call, error)),
     }
 }

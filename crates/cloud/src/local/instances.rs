@@ -249,7 +249,7 @@ impl Fleet {
         files::read(&self.folder(id).join("agent.json"))
     }
 
-    fn server_url(&self) -> String {
+    pub(super) fn server_url(&self) -> String {
         self.server_url.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -11,6 +11,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use axum::extract::Request;
+use axum::http::HeaderMap;
+use axum::response::Response;
 use futures::StreamExt;
 use futures::stream;
 use serde::{Deserialize, Serialize};
@@ -32,6 +35,7 @@ mod nameserver;
 mod ports;
 mod process;
 mod roles;
+mod storage;
 pub mod stripe;
 
 pub use clock::LocalClock;
@@ -112,6 +116,7 @@ pub struct LocalCloud {
     fleet: Arc<Fleet>,
     buckets: PathBuf,
     roles: roles::RoleFiles,
+    storage: Arc<storage::Storage>,
     identities: PathBuf,
     verified_domains: Vec<String>,
     records: Arc<dns::Records>,
@@ -154,9 +159,12 @@ impl LocalCloud {
             server_url: RwLock::new(settings.server_url),
             clock: clock.clone(),
         };
+        let (fleet, buckets) = (Arc::new(fleet), part("buckets")?);
+        let storage = storage::Storage::open(&folder, &buckets, &settings.zone, fleet.clone(), clock.clone())?;
         Ok(Self {
-            fleet: Arc::new(fleet),
-            buckets: part("buckets")?,
+            fleet,
+            storage: Arc::new(storage),
+            buckets,
             roles,
             identities: part("identities")?,
             verified_domains: settings.verified_domains,
@@ -177,7 +185,11 @@ impl LocalCloud {
             name: "local",
             installation: "stackpro".into(),
             compute: Arc::new(instances::LocalCompute { fleet: self.fleet.clone(), faults: faults.clone() }),
-            buckets: Arc::new(buckets::LocalBuckets { folder: self.buckets.clone(), faults: faults.clone() }),
+            buckets: Arc::new(buckets::LocalBuckets {
+                folder: self.buckets.clone(),
+                storage: self.storage.clone(),
+                faults: faults.clone(),
+            }),
             roles: Arc::new(roles::LocalRoles { files: self.roles.clone(), faults: faults.clone() }),
             dns: Arc::new(dns::LocalDns { records: self.records.clone(), faults: faults.clone() }),
             mail: Arc::new(mail::LocalMail {
@@ -219,6 +231,15 @@ impl LocalCloud {
     /// another process changed. The name may be anything; it leads somewhere only in lower case.
     pub fn lookup(&self, name: &str) -> Option<SocketAddr> {
         self.records.lookup(name)
+    }
+
+    /// Whether a request is for what is in buckets, by its host name: then [`LocalCloud::serve_storage`] answers it.
+    pub fn is_for_storage(&self, headers: &HeaderMap) -> bool {
+        self.storage.is_for(headers)
+    }
+
+    pub async fn serve_storage(&self, request: Request) -> Response {
+        self.storage.serve(request).await
     }
 
     /// Answers for the zone on its loopback port, UDP and TCP. Ends when dropped.

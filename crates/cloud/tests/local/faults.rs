@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use stackpro_cloud::local::{Fault, FaultSettings};
-use stackpro_cloud::{Cloud, CloudError, Message, Record, Result};
+use stackpro_cloud::{Cloud, CloudError, LinkUse, Message, Record, Result};
 use stackpro_domain::InstanceId;
 
 use super::{Home, spec, tags};
@@ -14,13 +14,14 @@ const DOMAIN: &str = "acme.example";
 const HOST: &str = "acme.stackpro.localhost";
 
 /// In an order in which each has something to do: what makes, what reads, what removes.
-const CALLS: [&str; 23] = [
+const CALLS: [&str; 24] = [
     "compute.launch",
     "compute.describe",
     "compute.list",
     "compute.start",
     "compute.terminate",
     "buckets.create",
+    "buckets.link",
     "buckets.list",
     "buckets.delete",
     "roles.create",
@@ -57,12 +58,13 @@ async fn call(cloud: &Cloud, name: &str, id: &InstanceId) -> Result<()> {
         "compute.start" => cloud.compute.start(id).await,
         "compute.terminate" => cloud.compute.terminate(id).await,
         "buckets.create" => cloud.buckets.create(BUCKET, &tags("r")).await,
+        "buckets.link" => cloud.buckets.link(BUCKET, "k", &LinkUse::Get, Duration::from_secs(60)).await.map(drop),
         "buckets.list" => cloud.buckets.list().await.map(drop),
-        "buckets.delete" => cloud.buckets.delete(BUCKET).await,
         "roles.create" => cloud.roles.create(ROLE, &tags("r")).await,
         "roles.allow" => cloud.roles.allow(ROLE, &[BUCKET.into()]).await,
         "roles.list" => cloud.roles.list().await.map(drop),
         "roles.delete" => cloud.roles.delete(ROLE).await,
+        "buckets.delete" => cloud.buckets.delete(BUCKET, "r").await,
         "dns.upsert" => cloud.dns.upsert(&record()).await,
         "dns.get" => cloud.dns.get(HOST).await.map(drop),
         "dns.list" => cloud.dns.list().await.map(drop),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use stackpro_cloud::InstanceState;
+use stackpro_cloud::{CloudError, InstanceState};
 
 use super::{Home, names, spec, tags, toy_agent, until};
 
@@ -127,16 +127,17 @@ async fn buckets_are_one_each_and_follow_their_owner() {
     for _ in 0..2 {
         buckets.create("acme-files", &tags("r1")).await.unwrap();
     }
-    assert!(buckets.create("acme-files", &tags("r2")).await.is_err());
+    assert!(matches!(buckets.create("acme-files", &tags("r2")).await, Err(CloudError::Taken { .. })));
+    buckets.delete("acme-files", "r2").await.unwrap();
     assert!(buckets.create("../escape", &tags("r1")).await.is_err());
-    assert!(buckets.delete("../instances").await.is_err());
+    assert!(buckets.delete("../instances", "r1").await.is_err());
     let object = home.local.folder().join("buckets/acme-files/objects/file");
     fs::write(object, "content").unwrap();
     let listed = home.again().cloud().buckets.list().await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((listed[0].name.as_str(), &listed[0].tags), ("acme-files", &tags("r1")));
     for _ in 0..2 {
-        buckets.delete("acme-files").await.unwrap();
+        buckets.delete("acme-files", "r1").await.unwrap();
     }
     assert!(names(&home.local.folder().join("buckets")).is_empty());
 }

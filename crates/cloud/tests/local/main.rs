@@ -18,6 +18,7 @@ mod instances;
 mod kills;
 mod mail;
 mod roles;
+mod storage;
 
 /// A folder with a local cloud, and no process left behind.
 struct Home {

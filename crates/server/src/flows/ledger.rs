@@ -45,6 +45,15 @@ pub(super) async fn created(world: &World, id: &ResourceId, cloud_id: Option<&st
     tx.commit().await.map_err(store_error)
 }
 
+/// Commits another name for what does not exist yet under its own.
+pub(super) async fn rename(world: &World, resource: &Resource, name: &str) -> Result<(), StepError> {
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    if !tx.rename_resource(&resource.id, &resource.name, name).await.map_err(store_error)? {
+        return Err(StepError::Retry(format!("the ledger's row of {} was changed meanwhile", resource.name)));
+    }
+    tx.commit().await.map_err(store_error)
+}
+
 /// Removes what a row stands for, whatever its kind, and commits that it is gone: the receipt.
 pub(super) async fn remove(world: &World, resource: &Resource) -> Result<(), StepError> {
     if resource.state == ResourceState::Deleted {
@@ -55,7 +64,7 @@ pub(super) async fn remove(world: &World, resource: &Resource) -> Result<(), Ste
     tx.commit().await.map_err(store_error)?;
     let cloud = &world.cloud;
     match resource.kind {
-        ResourceKind::Bucket => cloud.buckets.delete(&resource.name).await,
+        ResourceKind::Bucket => cloud.buckets.delete(&resource.name, resource.id.as_str()).await,
         ResourceKind::Record => cloud.dns.delete(&resource.name).await,
         ResourceKind::MailIdentity => cloud.mail.delete_identity(&resource.name).await,
         ResourceKind::Role => cloud.roles.delete(&resource.name).await,

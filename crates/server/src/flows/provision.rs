@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use stackpro_cloud::Record;
+use stackpro_cloud::{CloudError, Record};
 use stackpro_domain::{ClientId, ResourceId, Time};
 use stackpro_flow::{FlowSpec, StepCtx, StepError, StepResult, StepSpec, UndoResult};
 use stackpro_protocol::agent::Wanted as WantedState;
@@ -20,11 +20,16 @@ use super::ledger::{self, Wanted};
 use super::{LAUNCH, Launch, act, cloud_error, fleet, stacks, store_error};
 use crate::world::World;
 
+/// So many names are tried when others have them. Nobody knows a client's before they sign up: more would be
+/// somebody's doing.
+const BUCKET_NAMES: u32 = 5;
+
 /// Decided at the sign-up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Provision {
     pub client: ClientId,
     pub bucket: ResourceId,
+    /// The first that is tried.
     pub bucket_name: String,
     pub record: ResourceId,
     pub mail: ResourceId,
@@ -128,11 +133,33 @@ async fn unplace(ctx: &StepCtx<World>) -> UndoResult {
     Ok(())
 }
 
+/// Under the ledger's name. When somebody else has it, the next one is in the ledger before it is tried: so whatever
+/// dies in between, the ledger names what was made.
 async fn bucket(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
-    let wanted = params.bucket();
-    ctx.world.cloud.buckets.create(wanted.name, &wanted.tags()).await.map_err(cloud_error)?;
-    Ok(Value::Null)
+    let world = &ctx.world;
+    let tags = params.bucket().tags();
+    loop {
+        let row = world.store.resource(&params.bucket).await.map_err(store_error)?;
+        let row = row.ok_or_else(|| StepError::Failed(format!("{} is not in the ledger", params.bucket_name)))?;
+        let taken = match world.cloud.buckets.create(&row.name, &tags).await {
+            Ok(()) => return Ok(Value::Null),
+            Err(taken @ CloudError::Taken { .. }) => taken,
+            Err(error) => return Err(cloud_error(error)),
+        };
+        let Some(next) = next_bucket_name(&params.bucket_name, &row.name) else { return Err(cloud_error(taken)) };
+        tracing::warn!(client = %params.client, %taken, next, "a bucket's name is taken");
+        ledger::rename(world, &row, &next).await?;
+    }
+}
+
+/// The name after this one, of those that are tried: `first`, `first-2` and so on.
+fn next_bucket_name(first: &str, now: &str) -> Option<String> {
+    let number = match now.strip_prefix(first)? {
+        "" => 1,
+        rest => rest.strip_prefix('-')?.parse::<u32>().ok()?,
+    };
+    (number < BUCKET_NAMES).then(|| format!("{first}-{}", number + 1))
 }
 
 async fn remove_bucket(ctx: &StepCtx<World>) -> UndoResult {
@@ -218,7 +245,10 @@ async fn ready(ctx: &StepCtx<World>) -> StepResult {
     let row = fleet::row(world, &ctx.output("server")?).await?;
     let mut tx = world.store.begin().await.map_err(store_error)?;
     for wanted in params.resources() {
-        tx.resource_created(wanted.id, Some(wanted.name)).await.map_err(store_error)?;
+        // The ledger's name, which may be another than was wanted first.
+        if let Some(row) = tx.resource(wanted.id).await.map_err(store_error)? {
+            tx.resource_created(wanted.id, Some(&row.name)).await.map_err(store_error)?;
+        }
     }
     if let Some(mut client) = tx.client(&params.client).await.map_err(store_error)? {
         client.stack = StackPhase::Ready;
@@ -228,4 +258,18 @@ async fn ready(ctx: &StepCtx<World>) -> StepResult {
     }
     tx.commit().await.map_err(store_error)?;
     Ok(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_tried_one_after_another_and_not_for_ever() {
+        let next = |now: &str| next_bucket_name("stackpro-acme-7f3k", now);
+        assert_eq!(next("stackpro-acme-7f3k").as_deref(), Some("stackpro-acme-7f3k-2"));
+        assert_eq!(next("stackpro-acme-7f3k-4").as_deref(), Some("stackpro-acme-7f3k-5"));
+        assert_eq!(next("stackpro-acme-7f3k-5"), None);
+        assert_eq!(next("stackpro-other-2"), None);
+    }
 }

@@ -90,7 +90,7 @@ async fn remove(cloud: &Cloud, found: &Found) -> Result<(), stackpro_cloud::Clou
             Ok(id) => cloud.compute.terminate(&id).await,
             Err(_) => Ok(()),
         },
-        Some(ResourceKind::Bucket) => cloud.buckets.delete(&found.name).await,
+        Some(ResourceKind::Bucket) => cloud.buckets.delete(&found.name, &found.resource_id).await,
         Some(ResourceKind::Record) => cloud.dns.delete(&found.name).await,
         Some(ResourceKind::MailIdentity) => cloud.mail.delete_identity(&found.name).await,
         Some(ResourceKind::Role) => cloud.roles.delete(&found.name).await,

@@ -8,6 +8,7 @@ mod costs;
 mod journey;
 mod kill;
 mod mails;
+mod names;
 mod postgres;
 mod restart;
 mod tls;

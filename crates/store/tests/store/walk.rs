@@ -389,7 +389,12 @@ async fn the_ledger(place: Place) {
     assert_eq!(store.resources_of(&ids[0]).await.unwrap(), [bucket.clone()]);
 
     let mut tx = store.begin().await.unwrap();
+    let name = bucket.name.clone();
+    assert!(tx.rename_resource(&bucket.id, &name, "b-2").await.unwrap());
+    assert!(!tx.rename_resource(&bucket.id, &name, "b-3").await.unwrap(), "its name is another by now");
+    bucket.name = "b-2".into();
     tx.resource_created(&bucket.id, Some("b-1")).await.unwrap();
+    assert!(!tx.rename_resource(&bucket.id, "b-2", "b-3").await.unwrap(), "it exists under its name");
     tx.resource_created(&bucket.id, None).await.unwrap();
     bucket.cloud_id = Some("b-1".into());
     bucket.state = ResourceState::Created;
