@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_route53::types::RrType;
@@ -26,7 +27,7 @@ const CALL: &str = "route53.ChangeResourceRecordSets";
 
 /// [`Dns`] by one hosted zone.
 pub struct Route53 {
-    pub(crate) zone: Zone,
+    pub(crate) zone: Arc<Zone>,
     installation: String,
 }
 
@@ -39,7 +40,7 @@ struct Held {
 
 impl Route53 {
     pub fn new(aws: &Aws) -> Self {
-        Self { zone: Zone::new(aws), installation: aws.settings().installation.clone() }
+        Self { zone: Arc::new(Zone::new(aws)), installation: aws.settings().installation.clone() }
     }
 
     async fn held(&self, name: &str) -> Result<Held> {

@@ -12,6 +12,7 @@ mod compute;
 mod dns;
 mod error;
 mod identity;
+mod mail;
 mod roles;
 mod settings;
 mod tags;
@@ -32,6 +33,7 @@ pub use buckets::S3;
 pub use check::Check;
 pub use compute::Ec2;
 pub use dns::Route53;
+pub use mail::Ses;
 pub use roles::Iam;
 pub use settings::{AwsSettings, Release};
 

@@ -16,6 +16,8 @@ const POLICY: &str = "buckets";
 const ON_BUCKET: [&str; 3] = ["s3:GetBucketLocation", "s3:ListBucket", "s3:ListBucketMultipartUploads"];
 const ON_OBJECTS: [&str; 5] =
     ["s3:AbortMultipartUpload", "s3:DeleteObject", "s3:GetObject", "s3:ListMultipartUploadParts", "s3:PutObject"];
+/// With the key that buckets are encrypted with, where it is not S3's own.
+const BY_KEY: [&str; 2] = ["kms:Decrypt", "kms:GenerateDataKey"];
 const MISSING: &str = "NoSuchEntity";
 const THERE: &str = "EntityAlreadyExists";
 
@@ -97,13 +99,14 @@ impl Iam {
         let arns = |end: &str| -> Vec<String> {
             buckets.iter().map(|bucket| format!("arn:{}:s3:::{bucket}{end}", self.partition)).collect()
         };
-        json!({
-            "Version": "2012-10-17",
-            "Statement": [
-                { "Effect": "Allow", "Action": ON_BUCKET, "Resource": arns("") },
-                { "Effect": "Allow", "Action": ON_OBJECTS, "Resource": arns("/*") },
-            ],
-        })
+        let mut statements = vec![
+            json!({ "Effect": "Allow", "Action": ON_BUCKET, "Resource": arns("") }),
+            json!({ "Effect": "Allow", "Action": ON_OBJECTS, "Resource": arns("/*") }),
+        ];
+        if let Some(key) = &self.settings.kms_key {
+            statements.push(json!({ "Effect": "Allow", "Action": BY_KEY, "Resource": key }));
+        }
+        json!({ "Version": "2012-10-17", "Statement": statements })
     }
 }
 

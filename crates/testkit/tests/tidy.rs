@@ -221,7 +221,7 @@ fn arrows_between_crates_only_point_down() {
         ("stackpro-protocol", &["domain"]),
         ("stackpro-flow", &["domain"]),
         ("stackpro-cloud", &["domain"]),
-        ("stackpro-cloud-aws", &["domain", "cloud"]),
+        ("stackpro-cloud-aws", &["domain", "cloud", "tls"]),
         ("stackpro-store", &["domain", "flow"]),
         ("stackpro-tls", &["domain"]),
         ("stackpro-agent", &["domain", "protocol", "tls"]),

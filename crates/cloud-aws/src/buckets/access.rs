@@ -39,7 +39,18 @@ impl S3 {
 
     /// The role of which clients' sessions are, each held to one bucket.
     pub(super) fn storage_role(&self, identity: &Identity) -> String {
-        format!("arn:{}:iam::{}:role/{}", identity.partition, identity.account, self.storage_role_name())
+        format!(
+            "arn:{}:iam::{}:role{}{}",
+            identity.partition,
+            identity.account,
+            self.roles_path(),
+            self.storage_role_name()
+        )
+    }
+
+    /// Under which every role of ours is (`crates/cloud-aws/src/roles.rs`).
+    fn roles_path(&self) -> String {
+        format!("/stackpro/{}/", self.installation())
     }
 
     fn storage_role_name(&self) -> String {
@@ -95,6 +106,8 @@ impl S3 {
         let made = iam
             .create_role()
             .role_name(&name)
+            .path(self.roles_path())
+            .set_permissions_boundary(self.aws.settings().permissions_boundary.clone())
             .description("Clients' hours with their own buckets, each held to one by a session policy")
             .assume_role_policy_document(&trust)
             .tags(tag)

@@ -8,4 +8,6 @@ mod iam;
 mod moto;
 mod route53;
 mod s3;
+mod ses;
 mod setup;
+mod sns;

@@ -98,7 +98,7 @@ async fn who_is_admitted_is_in_the_policy_and_nobody_else() {
     let mut all = vec![
         "arn:aws:sts::123456789012:user/moto",
         "arn:aws:iam::123456789012:role/admin",
-        "arn:aws:iam::123456789012:role/test-storage",
+        "arn:aws:iam::123456789012:role/stackpro/test/test-storage",
         "arn:aws:iam::123456789012:role/stackpro/test/*",
     ];
     assert_eq!(admitted(), Value::from(all.clone()));
@@ -374,8 +374,12 @@ async fn credentials_are_of_a_role_made_once_and_held_to_one_bucket() {
     assert_eq!(given.region, "eu-central-1");
     assert!(!format!("{given:?}").contains("secret_access_key: \""), "a secret is not shown");
     let asked = sessions.lock().unwrap()[1].clone();
-    for part in ["DurationSeconds=3600", "RoleSessionName=stackpro-acme-law-7f3k", "role%2Ftest-storage", "Policy=%7B"]
-    {
+    for part in [
+        "DurationSeconds=3600",
+        "RoleSessionName=stackpro-acme-law-7f3k",
+        "role%2Fstackpro%2Ftest%2Ftest-storage",
+        "Policy=%7B",
+    ] {
         assert!(asked.contains(part), "{part}: {asked}");
     }
     let iam = aws_sdk_iam::Client::new(aws.sdk());
