@@ -26,6 +26,8 @@ pub struct Facts {
     pub stays: Vec<Stay>,
     pub used: Vec<Used>,
     pub terms: Vec<Term>,
+    /// What was taken back in the month.
+    pub returned: Vec<Returned>,
     /// Bytes that all clients sent in the month, also those of whom nothing else is here.
     pub traffic_bytes: u64,
 }
@@ -80,6 +82,14 @@ pub struct Term {
     pub span: Span,
 }
 
+/// That a client's money went back to them, by a refund or a dispute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Returned {
+    pub client: ClientId,
+    pub at: Time,
+    pub amount: Cents,
+}
+
 /// An amount of which a part may not be known, because something has no price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Amount {
@@ -99,8 +109,10 @@ pub struct Costs {
 /// What a client brings and costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClientCost {
-    /// By time: a day has its part of the month's price, or of a twelfth of the year's.
+    /// By time: a day has its part of the month's price, or of a twelfth of the year's. Less what was returned.
     pub revenue: Amount,
+    /// What refunds and disputes took back: all of it in the month in which they began.
+    pub returned: Micros,
     /// Their part of each instance that they were on.
     pub places: Vec<(ResourceId, Amount)>,
     pub storage: Micros,
@@ -178,6 +190,11 @@ impl Facts {
         for term in &self.terms {
             let cost = costs.clients.entry(term.client.clone()).or_default();
             cost.revenue = cost.revenue + self.revenue(plans, term, window);
+        }
+        for returned in &self.returned {
+            let (cost, amount) = (costs.clients.entry(returned.client.clone()).or_default(), returned.amount);
+            cost.returned = cost.returned + amount.into();
+            cost.revenue = cost.revenue + Amount::known(Cents(-amount.0).into());
         }
         costs
     }

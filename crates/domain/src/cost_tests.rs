@@ -41,7 +41,16 @@ fn used(n: usize, since: Time) -> Used {
 }
 
 fn facts(now: Time, instances: Vec<Instance>, stays: Vec<Stay>) -> Facts {
-    Facts { month: month(), now, instances, stays, used: Vec::new(), terms: Vec::new(), traffic_bytes: 0 }
+    Facts {
+        month: month(),
+        now,
+        instances,
+        stays,
+        used: Vec::new(),
+        terms: Vec::new(),
+        returned: Vec::new(),
+        traffic_bytes: 0,
+    }
 }
 
 /// One shared t3.medium from the month's first day.
@@ -238,4 +247,18 @@ proptest! {
         prop_assert_eq!(sum + idle, Micros(whole));
         prop_assert!(idle.0 >= 0 && shares.iter().all(|(_, share)| share.0 >= 0));
     }
+}
+
+#[test]
+fn what_is_returned_is_no_revenue_and_may_exceed_it() {
+    let mut facts = facts(day(20), vec![], vec![]);
+    facts.returned = vec![
+        Returned { client: client(1), at: day(3), amount: Cents(700) },
+        Returned { client: client(1), at: day(19), amount: Cents(50) },
+    ];
+    let costs = facts.so_far(&prices(), &plans());
+    let cost = &costs.clients[&client(1)];
+    assert_eq!((cost.returned, cost.revenue), (Micros(7_500_000), Amount::known(Micros(-7_500_000))));
+    assert_eq!(costs.totals().revenue, Amount::known(Micros(-7_500_000)));
+    assert_eq!(cost.balance().margin(), Some(Cents(-750)));
 }

@@ -16,6 +16,7 @@ pub mod placement;
 pub mod plan;
 pub mod prices;
 pub mod recipe;
+pub mod reversal;
 pub mod time;
 pub mod zone;
 

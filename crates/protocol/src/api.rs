@@ -267,6 +267,27 @@ pub struct Invoice {
     pub pdf_url: Option<String>,
 }
 
+/// Money that was paid and is taken back.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reversal {
+    pub id: String,
+    /// `refund` or `dispute`.
+    pub kind: String,
+    #[schema(value_type = String)]
+    pub created_at: Time,
+    /// The till's word: `succeeded`, `failed`, `needs_response`, `won`, `lost` …
+    pub status: String,
+    /// The till's word, if it has one: `fraudulent`, `requested_by_customer` …
+    pub reason: Option<String>,
+    pub amount_cents: i64,
+    /// What of it is missing from the revenue now.
+    pub taken_cents: i64,
+    /// Until when a dispute must be answered, or its money is lost.
+    #[schema(value_type = Option<String>)]
+    pub answer_by: Option<Time>,
+}
+
 /// The operator's way to make a client. The owner gets a mail with a link to set their password.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use stackpro_domain::cost::{Facts, Instance, Stay, Stored, Term, Used};
-use stackpro_domain::{ClientId, ResourceId, Span, Time};
+use stackpro_domain::cost::{Facts, Instance, Returned, Stay, Stored, Term, Used};
+use stackpro_domain::{Cents, ClientId, ResourceId, Span, Time};
 
 use crate::Store;
 use crate::clients::interval;
@@ -56,6 +56,13 @@ impl Record for Term {
     }
 }
 
+impl Record for Returned {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        let amount = Cents(row.number("taken_cents")?);
+        Ok(Self { client: row.parse("client_id")?, at: row.time("created_at")?, amount })
+    }
+}
+
 impl Record for Used {
     fn read(row: &Row<'_>) -> Result<Self> {
         Ok(Self {
@@ -88,6 +95,8 @@ pub(crate) const STAYS: &str = "SELECT p.* FROM placements p WHERE p.from_at < $
     AND (p.until_at IS NULL OR p.until_at > $1)";
 pub(crate) const TERMS: &str =
     "SELECT t.* FROM terms t WHERE t.from_at < $2 AND (t.until_at IS NULL OR t.until_at > $1)";
+pub(crate) const RETURNED: &str = "SELECT r.client_id, r.created_at, r.taken_cents FROM reversals r \
+    WHERE r.created_at >= $1 AND r.created_at < $2 AND r.taken_cents > 0";
 pub(crate) const USED: &str = "SELECT u.*, c.created_at FROM usage_months u JOIN clients c ON c.id = u.client_id \
     WHERE u.month = $1";
 pub(crate) const TRAFFIC: &str =
@@ -139,11 +148,12 @@ impl Reader<'_> {
         };
         let keys = || clients.as_ref().map(|ids| ids.iter().map(ClientId::as_str));
         let terms = about(TERMS, &[from, until], "t.client_id", keys()).all(self.conn).await?;
+        let returned = about(RETURNED, &[from, until], "r.client_id", keys()).all(self.conn).await?;
         let used: Vec<Used> = about(USED, &[from], "u.client_id", keys()).all(self.conn).await?;
         let stored: Vec<StoredBy> = about(STORED, &[], "u.client_id", keys()).all(self.conn).await?;
         let traffic_bytes = q(TRAFFIC).bind(from).number(self.conn).await?.unsigned_abs();
         let used = with_stored(used, stored);
-        Ok(Facts { month: self.month, now, instances, stays, used, terms, traffic_bytes })
+        Ok(Facts { month: self.month, now, instances, stays, used, terms, returned, traffic_bytes })
     }
 
     /// Where these clients were in the month, and what is their own.

@@ -26,6 +26,7 @@ mod plans_tests;
 mod query;
 mod rates;
 mod records;
+mod reversals;
 mod tally;
 mod till;
 mod usages;

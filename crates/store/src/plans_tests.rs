@@ -7,7 +7,9 @@ use stackpro_domain::{Clock, Time};
 use crate::db::Conn;
 use crate::error::Result;
 use crate::query::{Record, Row, Statement, among, among_after, q};
-use crate::{Options, Store, costs, flows, instances, journal, mail_events, mails, members, records, till, usages};
+use crate::{
+    Options, Store, costs, flows, instances, journal, mail_events, mails, members, records, reversals, till, usages,
+};
 
 struct Still;
 
@@ -63,6 +65,9 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("instances_released", q(costs::INSTANCES).bind(at).bind(at)),
         ("placements_", q(costs::STAYS).bind(at).bind(at)),
         ("terms_", q(costs::TERMS).bind(at).bind(at)),
+        ("reversals_created", q(costs::RETURNED).bind(at).bind(at)),
+        ("reversals_client", q(reversals::OF_CLIENT).bind("c").bind(10_i64)),
+        ("reversals_answer", q(reversals::UNANSWERED).bind(10_i64)),
         ("usage_months_month", q(costs::USED).bind(at)),
         ("usage_months_month", q(costs::TRAFFIC).bind(at)),
         ("", q(instances::BY_ID).bind("i")),

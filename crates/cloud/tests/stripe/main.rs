@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod keeping;
+mod money_back;
 mod pages;
 mod support;
 mod time;

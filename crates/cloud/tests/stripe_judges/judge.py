@@ -159,6 +159,23 @@ assert client.v1.invoices.retrieve(changed.latest_invoice).billing_reason == "su
 # A refund, the portal, the end.
 refund = client.v1.refunds.create({"payment_intent": invoices[0].payments.data[0].payment.payment_intent.id, "amount": 100})
 assert refund.status == "succeeded"
+paid_charge = client.v1.charges.retrieve(refund.charge)
+assert paid_charge.amount_refunded == 100 and not paid_charge.disputed
+listed = client.v1.refunds.list({"charge": refund.charge, "expand": ["data.charge"]}).data
+assert [one.id for one in listed] == [refund.id] and listed[0].charge.customer == customer.id
+event, _, _ = event_of("charge.refunded")
+assert event.data.object.id == refund.charge
+
+# A payment that its bank takes back, and gets back.
+victim = client.v1.customers.create({"email": "eve@example.com", "payment_method": "pm_card_createDispute"})
+method = client.v1.payment_methods.list({"customer": victim.id, "type": "card"}).data[0]
+client.v1.subscriptions.create({"customer": victim.id, "items": [{"price": monthly.id}], "default_payment_method": method.id})
+event, _, _ = event_of("charge.dispute.created")
+dispute = client.v1.disputes.retrieve(event.data.object.id)
+assert (dispute.status, dispute.reason, dispute.amount) == ("needs_response", "fraudulent", 29900)
+assert dispute.evidence_details.due_by > dispute.created and client.v1.charges.retrieve(dispute.charge).disputed
+dispute = client.v1.disputes.update(dispute.id, {"evidence": {"uncategorized_text": "winning_evidence"}, "submit": True})
+assert dispute.status == "won" and event_of("charge.dispute.closed")[0].data.object.status == "won"
 portal = client.v1.billing_portal.sessions.create({"customer": customer.id, "return_url": "http://127.0.0.1:9/back"})
 page = urllib.request.urlopen(portal.url, timeout=10).read().decode()
 assert "StackPro Starter" in page and "4242" in page and "http://127.0.0.1:9/back" in page

@@ -5,17 +5,19 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use stackpro_domain::lifecycle::{Event, GIVEN_DAYS};
 use stackpro_domain::{ClientId, FlowId};
-use stackpro_protocol::api::{DeployRequest, DeployResponse, Problem};
+use stackpro_protocol::api::{DeployRequest, DeployResponse, Problem, Reversal};
 use stackpro_store::{AuditRow, Client, Member, StackPhase};
 
-use super::App;
 use super::extract::{Check, Json};
+use super::{App, shape};
 use crate::auth::Operator;
 use crate::lives::{self, NewClient};
 use crate::problem::{Error, Result};
 
 /// Days of trial that a resumed client gets when it has not paid.
 const RESUMED_DAYS: i64 = 7;
+/// Refunds and disputes that are shown.
+pub const REVERSALS: u32 = 100;
 
 /// Make a client. Its owner gets a mail with a link to choose a password.
 #[utoipa::path(post, path = "/api/deploy", tag = "operator", security(("bearer" = [])),
@@ -203,6 +205,24 @@ pub async fn give_days(app: &App, operator: &Member, client: &ClientId, what: Gi
     lives::apply(world, &mut tx, &mut row, event).await?;
     tx.audit(&audit(app, operator, what.action(), Some(client), &format!("{days} days"))).await?;
     Ok(tx.commit().await?)
+}
+
+/// A client's refunds and disputes, the newest first; at most a hundred.
+#[utoipa::path(get, path = "/api/operator/clients/{client_id}/reversals", tag = "operator", security(("bearer" = [])),
+    params(("client_id" = String, Path)), responses(
+    (status = 200, body = Vec<Reversal>),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only an operator may do this"),
+    (status = 404, body = Problem, description = "No such client"),
+))]
+pub(super) async fn get_reversals(
+    State(app): State<App>,
+    _: Operator,
+    Path(client): Path<String>,
+) -> Result<axum::Json<Vec<Reversal>>> {
+    let client: ClientId = client.parse().map_err(|_| Error::NotFound)?;
+    app.world.store.client(&client).await?.ok_or(Error::NotFound)?;
+    Ok(axum::Json(app.world.store.reversals_of(&client, REVERSALS).await?.iter().map(shape::reversal).collect()))
 }
 
 /// Set a parked flow going: `retry` in its direction, or `turn-back` to undo what it did.

@@ -4,6 +4,7 @@ use stackpro_domain::Time;
 use stackpro_domain::lifecycle::{Life, State};
 use stackpro_domain::limits::Limits;
 use stackpro_domain::plan::Plans;
+use stackpro_domain::reversal::Reversal;
 use stackpro_flow::Step as FlowStep;
 use stackpro_protocol::api::{self, Deployment, NextDate, Step, TrialStatus, Usage, User};
 use stackpro_store::{Client, DashboardRow, HostKind, Member, StackPhase, Timeline};
@@ -40,6 +41,19 @@ pub fn client(client: &Client) -> api::Client {
         interval: client.interval.map(|interval| interval.as_str().to_owned()),
         created_at: client.created_at,
         next: client.life.next().map(|next| NextDate { at: next.at, what: next.what.describe().to_owned() }),
+    }
+}
+
+pub fn reversal(reversal: &Reversal) -> api::Reversal {
+    api::Reversal {
+        id: reversal.id.clone(),
+        kind: reversal.kind.as_str().to_owned(),
+        created_at: reversal.created_at,
+        status: reversal.state.clone(),
+        reason: reversal.reason.clone(),
+        amount_cents: reversal.amount.0,
+        taken_cents: reversal.taken().0,
+        answer_by: reversal.answer_by(),
     }
 }
 

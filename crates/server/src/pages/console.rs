@@ -1,14 +1,17 @@
 //! The operator's pages: the overview, one client, one flow, and the link that makes the first operator.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::response::Response;
 use serde::Deserialize;
 use stackpro_domain::lifecycle::State as LifeState;
+use stackpro_domain::reversal::Reversal;
 use stackpro_domain::{ClientId, FlowId};
 use stackpro_flow::{FlowState, StepState};
+use stackpro_protocol::api::Invoice;
 use stackpro_store::{Client, ClientFilter, MailFilter, Member, Purpose, Role, StackPhase, Timeline, Whose};
 
 use super::costs;
@@ -22,12 +25,18 @@ use crate::http::extract::Check;
 use crate::http::{self, App, Gift, Order, shape};
 use crate::problem::{Error, Result};
 use crate::web::console::{
-    Actions, CertificateState, ClientPage, FirstOperator, FlowPage, FlowRow, FlowStep, MailRow, Overview, StateCount,
+    Actions, CertificateState, ClientPage, DisputeRow, FirstOperator, FlowPage, FlowRow, FlowStep, MailRow, Overview,
+    StateCount,
 };
 use crate::web::frame::ConsoleFrame;
+use crate::world::World;
 
 /// Instances that the overview shows.
 const SHOWN: usize = 10;
+/// Disputes to be answered that it shows.
+const DISPUTES: u32 = 20;
+/// How long a page waits for the till.
+const INVOICES_WITHIN: Duration = Duration::from_secs(3);
 
 /// An operator, and what every page of the console shows around itself.
 pub(super) struct Console {
@@ -80,6 +89,7 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
         month: costs::this_month(&app.world, &month),
         attention: attention.collect(),
         events: store.till_events_needing_attention().await?,
+        disputes: store.unanswered_disputes(DISPUTES).await?.iter().filter_map(dispute_row).collect(),
         leaks: drift.count(),
         certificate: certificates::state(&app.world)
             .await
@@ -89,6 +99,11 @@ pub(super) async fn show_overview(State(app): State<App>, console: Console) -> R
         newest: newest.rows.iter().map(|row| client_row(row, &month)).collect(),
         frame: console.frame,
     })
+}
+
+fn dispute_row((client, dispute): &(ClientId, Reversal)) -> Option<DisputeRow> {
+    let answer_by = dispute.answer_by()?;
+    Some(DisputeRow { client: client.clone(), amount: dispute.amount, answer_by })
 }
 
 pub(super) async fn show_client(
@@ -121,6 +136,9 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         month: month.facts.now.month(),
         balance: costs::balance(&month, id),
         costs: costs::lines_of(&month, id),
+        returned: month.so_far.clients.get(id).map(|cost| cost.returned.cents()).unwrap_or_default(),
+        invoices: invoices(world, client).await,
+        reversals: world.store.reversals_of(id, http::REVERSALS).await?.iter().map(shape::reversal).collect(),
         months: used_months(world, id).await?,
         flows: flows.iter().map(flow_row).collect(),
         resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
@@ -129,6 +147,12 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         problem,
         frame: console.frame,
     })
+}
+
+/// None when the till does not answer soon: the rest of the page is as good without.
+async fn invoices(world: &World, client: &Client) -> Option<Vec<Invoice>> {
+    let found = tokio::time::timeout(INVOICES_WITHIN, http::invoices(world, client)).await.ok()?;
+    found.inspect_err(|error| tracing::warn!(%error, "the till could not be asked for invoices")).ok()
 }
 
 fn actions(client: &Client) -> Actions {

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod housekeeper;
 pub mod lifecycle;
 pub mod mailer;
+pub mod reversals;
 pub mod sweeper;
 pub mod till_events;
 

@@ -13,6 +13,7 @@ use stackpro_domain::{ClientId, Time};
 use stackpro_store::{Client, ClientFilter, StoreError, TillEvent, TillEventState, Tx};
 use tokio_util::sync::CancellationToken;
 
+use super::reversals;
 use crate::lives::{self, LifeError};
 use crate::till::{Subscription, TillError, subscription};
 use crate::world::World;
@@ -29,6 +30,8 @@ enum Fault {
     #[error(transparent)]
     Till(#[from] TillError),
     #[error(transparent)]
+    Reversal(#[from] reversals::Fault),
+    #[error(transparent)]
     Life(#[from] LifeError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -41,6 +44,9 @@ pub async fn run(world: &World, shutdown: CancellationToken) {
             hourly.tick().await;
             if let Err(error) = sweep_all(world).await {
                 tracing::warn!(%error, "the sweep over the till's clients broke off");
+            }
+            if let Err(error) = reversals::sweep(world).await {
+                tracing::warn!(%error, "the till could not be asked for refunds and disputes");
             }
         }
     };
@@ -62,6 +68,9 @@ pub async fn round(world: &World) -> Result<(), StoreError> {
 }
 
 async fn handle(world: &World, event: &TillEvent) -> Result<(), Fault> {
+    if let Some(charge) = reversals::charge(event) {
+        return Ok(reversals::handle(world, event, &charge).await?);
+    }
     let Some(customer) = customer(event) else { return mark(world, event, TillEventState::Ignored).await };
     let found = world.till.subscription_of(&customer).await?;
     let client = match world.store.client_by_customer(&customer).await? {
@@ -89,9 +98,9 @@ pub async fn sync_client(world: &World, client: &Client) -> Result<(), crate::pr
     let Some(customer) = &client.customer_id else { return Ok(()) };
     let Some(subscription) = world.till.subscription_of(customer).await? else { return Ok(()) };
     sync(world, &client.id, &subscription, None).await.map_err(|fault| match fault {
-        Fault::Till(error) => error.into(),
+        Fault::Till(error) | Fault::Reversal(reversals::Fault::Till(error)) => error.into(),
         Fault::Life(error) => error.into(),
-        Fault::Store(error) => error.into(),
+        Fault::Store(error) | Fault::Reversal(reversals::Fault::Store(error)) => error.into(),
     })
 }
 

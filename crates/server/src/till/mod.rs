@@ -5,6 +5,7 @@
 //! what a subscription means for a client's life.
 
 mod change;
+pub mod reversals;
 mod rights;
 pub mod signature;
 mod stripe;

@@ -26,6 +26,8 @@ pub(super) const RIGHTS: &[Right] = &[
         "Write",
         &[("GET", "/v1/invoices"), ("GET", "/v1/invoices/*"), ("POST", "/v1/invoices/create_preview")],
     ),
+    ("Charges and Refunds", "Read", &[("GET", "/v1/refunds")]),
+    ("Disputes", "Read", &[("GET", "/v1/disputes")]),
     ("Account", "Read", &[("GET", "/v1/account")]),
 ];
 

@@ -2,8 +2,8 @@
 
 use askama::Template;
 use stackpro_domain::cost::{Amount, Balance};
-use stackpro_domain::{ClientId, FlowId, InstanceId, ResourceId, Time};
-use stackpro_protocol::api::{Client, Deployment, FieldError, NextDate, Usage};
+use stackpro_domain::{Cents, ClientId, FlowId, InstanceId, ResourceId, Time};
+use stackpro_protocol::api::{Client, Deployment, FieldError, Invoice, NextDate, Reversal, Usage};
 
 use super::client::when;
 use super::frame::{ConsoleFrame, SiteFrame};
@@ -134,6 +134,14 @@ pub struct ClientRow {
     pub created_at: Time,
 }
 
+/// A dispute that waits for an answer.
+#[derive(Clone, Debug)]
+pub struct DisputeRow {
+    pub client: ClientId,
+    pub amount: Cents,
+    pub answer_by: Time,
+}
+
 /// `GET /console`
 #[derive(Template)]
 #[template(path = "console/overview.html")]
@@ -145,6 +153,8 @@ pub struct Overview {
     pub attention: Vec<FlowRow>,
     /// How many events of the till are parked.
     pub events: u64,
+    /// That wait for an answer, the most urgent first.
+    pub disputes: Vec<DisputeRow>,
     pub leaks: u64,
     /// Of the clients' names; none where there is to be none.
     pub certificate: Option<CertificateState>,
@@ -221,6 +231,11 @@ pub struct ClientPage {
     pub balance: Both<Balance>,
     /// What it costs this month, thing by thing.
     pub costs: Vec<CostLine>,
+    /// Of the revenue, what refunds and disputes took back this month.
+    pub returned: Cents,
+    /// None when the till does not answer.
+    pub invoices: Option<Vec<Invoice>>,
+    pub reversals: Vec<Reversal>,
     /// The newest first.
     pub months: Vec<UsedMonth>,
     pub flows: Vec<FlowRow>,

@@ -384,6 +384,20 @@ fn migration(words: &Words, status: &str) -> client::Migration {
     }
 }
 
+fn invoices() -> Vec<Invoice> {
+    let invoice = |status: &str, url: Option<&str>| Invoice {
+        id: "in_1".into(),
+        number: url.map(|_| "ACME-0001".into()),
+        created_at: NOW,
+        status: status.into(),
+        total_cents: 29_900,
+        paid_cents: 29_900,
+        url: url.map(str::to_owned),
+        pdf_url: url.map(str::to_owned),
+    };
+    vec![invoice("paid", Some("https://pay.example/i/in_1")), invoice("draft", None)]
+}
+
 fn plan_page(words: &Words, cancelled: bool) -> client::PlanPage {
     let at = Time(1_795_562_204_000);
     let line = |amount_cents| PreviewLine { what: words.text(), amount_cents };
@@ -396,16 +410,6 @@ fn plan_page(words: &Words, cancelled: bool) -> client::PlanPage {
         credit_cents: 0,
         price_cents: 59_900,
     };
-    let invoice = |status: &str, url: Option<&str>| Invoice {
-        id: "in_1".into(),
-        number: url.map(|_| "ACME-0001".into()),
-        created_at: at,
-        status: status.into(),
-        total_cents: 29_900,
-        paid_cents: 29_900,
-        url: url.map(str::to_owned),
-        pdf_url: url.map(str::to_owned),
-    };
     client::PlanPage {
         frame: words.client_frame("active", true),
         plans: plans(),
@@ -416,8 +420,7 @@ fn plan_page(words: &Words, cancelled: bool) -> client::PlanPage {
         plan: "business".into(),
         interval: Interval::Month,
         preview: (!cancelled).then_some(preview),
-        invoices: (!cancelled)
-            .then(|| vec![invoice("paid", Some("https://pay.example/i/in_1")), invoice("draft", None)]),
+        invoices: (!cancelled).then(invoices),
         may_pay: true,
         problem: cancelled.then(|| words.text()),
     }

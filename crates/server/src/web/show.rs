@@ -53,6 +53,14 @@ pub fn state(state: &str) -> Shown<'_> {
         "complained" | "complaint" => ("Called unwanted", "bad"),
         "suppressed" => ("Not sent", "warn"),
         "rejected" => ("Rejected", "bad"),
+        "succeeded" => ("Paid back", "calm"),
+        "canceled" => ("Cancelled", "calm"),
+        "needs_response" => ("Answer it", "bad"),
+        "warning_needs_response" => ("Answer the inquiry", "warn"),
+        "under_review" | "warning_under_review" => ("With the bank", "busy"),
+        "warning_closed" => ("Inquiry over", "calm"),
+        "won" => ("Won", "good"),
+        "lost" => ("Lost", "bad"),
         other => (other, "calm"),
     };
     Shown { label, tone }

@@ -15,5 +15,6 @@ mod edge;
 mod mails;
 mod pages;
 mod plans;
+mod reversals;
 mod strange;
 mod till;

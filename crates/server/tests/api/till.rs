@@ -76,7 +76,12 @@ pub(crate) async fn client(server: &Server, id: &str) -> stackpro_store::Client 
 
 /// A webhook that says no more than whose it is.
 pub(crate) async fn hint(server: &Server, id: &str, kind: &str, customer: &str) {
-    let body = json!({"id": id, "type": kind, "data": {"object": {"customer": customer}}}).to_string();
+    tell(server, id, kind, &json!({"customer": customer})).await;
+}
+
+/// A webhook about an object, and its handling.
+pub(crate) async fn tell(server: &Server, id: &str, kind: &str, object: &Value) {
+    let body = json!({"id": id, "type": kind, "data": {"object": object}}).to_string();
     assert_eq!(deliver(server, &body, &signed(server, &body)).await.status, StatusCode::OK);
     till_events::round(&server.world).await.unwrap();
 }

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use stackpro_domain::cost::{Facts, Instance, Stay, Stored, Term, Used, kib_seconds};
 use stackpro_domain::lifecycle::{Event, Life};
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
+use stackpro_domain::reversal::{Reversal, ReversalKind};
 use stackpro_domain::time::{DAY, HOUR, SECOND};
-use stackpro_domain::{ClientId, Span, Time};
+use stackpro_domain::{Cents, ClientId, Span, Time};
 use stackpro_store::{
     Counters, HostKind, InstancePhase, InstanceRow, Resource, ResourceKind, Store, UsageMonth, Whose, statements,
 };
@@ -20,6 +21,7 @@ on_both!(
     an_instance_costs_from_its_launch_to_its_release,
     what_is_stored_is_counted_for_as_long_as_it_is,
     a_term_ends_when_its_plan_does,
+    what_is_taken_back_is_missing_in_its_month_unless_it_is_given_back,
     mails_and_members_are_of_their_month,
     no_agent_counts_beyond_what_fits,
     a_month_takes_as_many_statements_for_a_thousand_as_for_one,
@@ -235,6 +237,44 @@ async fn a_term_ends_when_its_plan_does(place: Place) {
 
 fn client_life(trial: &stackpro_domain::plan::Trial) -> Life {
     Life::begin(trial, NOW)
+}
+
+async fn what_is_taken_back_is_missing_in_its_month_unless_it_is_given_back(place: Place) {
+    let store = place.store().await;
+    let ids = insert_clients(&store, &["acme-law".into(), "bolt-co".into()]).await;
+    let reversal = |id: &str, kind, state: &str, at: Time| Reversal {
+        id: id.into(),
+        kind,
+        charge: "ch_1".into(),
+        amount: Cents(500),
+        state: state.into(),
+        reason: Some("fraudulent".into()),
+        created_at: at,
+        due_at: Some(at.plus(DAY)),
+    };
+    let refund = reversal("re_1", ReversalKind::Refund, "succeeded", NOW);
+    let open = reversal("du_1", ReversalKind::Dispute, "needs_response", NOW.plus(1));
+    let earlier = reversal("re_0", ReversalKind::Refund, "succeeded", NOW.plus_days(-60));
+    let put = async |rows: &[&Reversal]| {
+        let mut tx = store.begin().await.unwrap();
+        for row in rows {
+            tx.put_reversal(&ids[0], row).await.unwrap();
+            tx.put_reversal(&ids[0], row).await.unwrap();
+        }
+        tx.commit().await.unwrap();
+    };
+    put(&[&refund, &open, &earlier]).await;
+    assert_eq!(store.reversals_of(&ids[0], 2).await.unwrap(), [open.clone(), refund.clone()]);
+    assert_eq!(store.unanswered_disputes(9).await.unwrap(), [(ids[0].clone(), open.clone())]);
+    let taken = async |whose: Whose<'_>| {
+        let returned = store.month(NOW.plus(2), whose).await.unwrap().returned;
+        returned.iter().map(|returned| returned.amount.0).sum::<i64>()
+    };
+    assert_eq!(taken(Whose::Everyones).await, 1_000);
+    assert_eq!((taken(Whose::Clients(&ids[..1])).await, taken(Whose::Clients(&ids[1..])).await), (1_000, 0));
+    put(&[&Reversal { state: "won".into(), ..open.clone() }]).await;
+    assert_eq!(taken(Whose::Everyones).await, 500);
+    assert_eq!(store.unanswered_disputes(9).await.unwrap(), []);
 }
 
 async fn mails_and_members_are_of_their_month(place: Place) {

@@ -17,7 +17,7 @@ use super::error::{ApiError, Result};
 use super::form::Params;
 use super::state::{Origin, State, Tx, int, public, text};
 use super::{API_VERSION, Stripe};
-use super::{catalog, checkout, customers, events, invoices, payments, portal, subscriptions};
+use super::{catalog, checkout, customers, disputes, events, invoices, payments, portal, refunds, subscriptions};
 
 /// Stripe keeps an answer this long (seconds).
 const KEY_LIFE: i64 = 24 * 60 * 60;
@@ -78,8 +78,13 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("POST", "payment_methods/*/detach", payments::detach_method),
     ("GET", "payment_intents/*", |tx, call| tx.need("payment_intent", call.id(), "id")),
     ("GET", "charges/*", |tx, call| tx.need("charge", call.id(), "id")),
-    ("POST", "refunds", payments::refund),
+    ("POST", "refunds", refunds::create),
+    ("GET", "refunds", refunds::list),
     ("GET", "refunds/*", |tx, call| tx.need("refund", call.id(), "id")),
+    ("GET", "disputes", disputes::list),
+    ("GET", "disputes/*", |tx, call| tx.need("dispute", call.id(), "id")),
+    ("POST", "disputes/*", disputes::update),
+    ("POST", "disputes/*/close", disputes::close),
     ("POST", "billing_portal/sessions", portal::create),
     ("GET", "events", events::list),
     ("GET", "events/*", |tx, call| tx.need("event", call.id(), "id")),

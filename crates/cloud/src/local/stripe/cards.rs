@@ -8,13 +8,14 @@ use super::calendar;
 use super::error::{ApiError, Result};
 
 /// What a page and Stripe's documentation list: number, what it does.
-pub(super) const TEST_CARDS: [(&str, &str); 6] = [
+pub(super) const TEST_CARDS: [(&str, &str); 7] = [
     ("4242 4242 4242 4242", "succeeds"),
     ("4000 0000 0000 0002", "is declined"),
     ("4000 0000 0000 9995", "has insufficient funds"),
     ("4000 0000 0000 0069", "has expired"),
     ("4000 0000 0000 0127", "has an incorrect security code"),
     ("4000 0000 0000 0341", "is accepted, and later charges fail"),
+    ("4000 0000 0000 0259", "succeeds, and each payment is disputed"),
 ];
 
 /// What becomes of charges to a card.
@@ -25,6 +26,16 @@ pub(super) enum Fate {
     Refused(&'static str, Option<&'static str>, &'static str),
     /// Accepted when it is entered, declined when it is charged later.
     FailsLater,
+    /// Each charge succeeds and is then disputed for this reason: as an inquiry only, or in earnest.
+    Disputed(&'static str, Stage),
+}
+
+/// How far a dispute has gone: <https://docs.stripe.com/disputes/how-disputes-work>.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The bank asks; no money has moved.
+    Inquiry,
+    Chargeback,
 }
 
 const DECLINED: &str = "Your card was declined.";
@@ -48,6 +59,9 @@ pub(super) fn fate(digits: &str) -> Fate {
         "4000000000000069" => Fate::Refused("expired_card", None, "Your card has expired."),
         "4000000000000127" => Fate::Refused("incorrect_cvc", None, "Your card's security code is incorrect."),
         "4000000000000341" => Fate::FailsLater,
+        "4000000000000259" => Fate::Disputed("fraudulent", Stage::Chargeback),
+        "4000000000002685" => Fate::Disputed("product_not_received", Stage::Chargeback),
+        "4000000000001976" => Fate::Disputed("fraudulent", Stage::Inquiry),
         _ => NOT_A_TEST_CARD,
     }
 }
@@ -56,7 +70,7 @@ impl Fate {
     /// As the card is entered.
     pub(super) fn check_entry(self) -> Result<()> {
         match self {
-            Self::Succeeds | Self::FailsLater => Ok(()),
+            Self::Succeeds | Self::FailsLater | Self::Disputed(..) => Ok(()),
             Self::Refused(code, decline_code, message) => Err(ApiError::card(code, decline_code, message, param(code))),
         }
     }

@@ -1,7 +1,7 @@
 //! The simulated Stripe: the till of the local cloud, speaking Stripe's own HTTP API on loopback.
 //!
 //! It knows customers, products, prices, checkout, subscriptions that renew by the clock, invoices, the
-//! billing portal, refunds, events and signed webhooks, so that the till has one client and one code
+//! billing portal, refunds, disputes, events and signed webhooks, so that the till has one client and one code
 //! path. It takes Stripe's test cards and refuses every other; it never moves money and never talks to
 //! Stripe. Every answer is on disk before it is given.
 //!
@@ -27,6 +27,7 @@ mod catalog;
 mod checkout;
 mod customers;
 mod deliver;
+mod disputes;
 mod error;
 mod events;
 mod form;
@@ -37,6 +38,7 @@ mod payments;
 mod pdf;
 mod portal;
 mod proration;
+mod refunds;
 mod renewals;
 mod state;
 mod subscriptions;

@@ -1,10 +1,11 @@
-//! Payment methods, charges and refunds: the money that does not move.
+//! Payment methods and charges: the money that does not move.
 
 use serde_json::{Value, json};
 
 use super::api::{Call, page};
-use super::cards::{self, Entered, Fate};
+use super::cards::{self, Entered, Fate, Stage};
 use super::customers::living;
+use super::disputes;
 use super::error::{ApiError, Result};
 use super::form::Params;
 use super::state::{Tx, int, text};
@@ -19,16 +20,22 @@ pub(super) fn account(tx: &Tx<'_>) -> Value {
 pub(super) fn balance(tx: &Tx<'_>) -> Value {
     let received: i64 =
         tx.list("charge").iter().map(|one| int(one, "amount_captured") - int(one, "amount_refunded")).sum();
+    let received = received + tx.list("dispute").into_iter().map(disputes::moved).sum::<i64>();
     let funds = |amount: i64| json!([{"amount": amount, "currency": "usd", "source_types": {"card": amount}}]);
     json!({"object": "balance", "available": funds(received), "livemode": false, "pending": funds(0)})
 }
 
 /// A payment method of a card that was checked. Its number is not kept, what it does is.
 pub(super) fn new_method(tx: &mut Tx<'_>, card: &Entered, billing: Value) -> Value {
+    let fate = cards::fate(&card.digits());
+    let disputed = match fate {
+        Fate::Disputed(reason, stage) => json!({"reason": reason, "inquiry": stage == Stage::Inquiry}),
+        _ => Value::Null,
+    };
     let method = json!({
         "id": Tx::id("pm_"), "object": "payment_method", "allow_redisplay": "unspecified", "billing_details": billing,
         "card": card.object(), "created": tx.now, "customer": null, "livemode": false, "metadata": {}, "type": "card",
-        "_fails_later": cards::fate(&card.digits()) == Fate::FailsLater,
+        "_fails_later": fate == Fate::FailsLater, "_disputed": disputed,
     });
     tx.put(method.clone());
     method
@@ -78,6 +85,8 @@ fn test_card(name: &str) -> Option<Entered> {
         "pm_card_visa_chargeDeclinedInsufficientFunds" | "tok_chargeDeclinedInsufficientFunds" => "4000000000009995",
         "pm_card_chargeDeclinedExpiredCard" | "tok_chargeDeclinedExpiredCard" => "4000000000000069",
         "pm_card_chargeDeclinedIncorrectCvc" | "tok_chargeDeclinedIncorrectCvc" => "4000000000000127",
+        "pm_card_createDispute" | "tok_createDispute" => "4000000000000259",
+        "pm_card_createDisputeInquiry" | "tok_createDisputeInquiry" => "4000000000001976",
         "pm_card_chargeCustomerFail" | "tok_chargeCustomerFail" => "4000000000000341",
         _ => return None,
     };
@@ -160,11 +169,14 @@ pub(super) fn charge(tx: &mut Tx<'_>, invoice: &Value, method: &Value, entered: 
     tx.created(charge, if paid { "charge.succeeded" } else { "charge.failed" });
     intent["status"] = if paid { "succeeded" } else { "requires_payment_method" }.into();
     intent["amount_received"] = if paid { amount } else { 0 }.into();
-    intent["latest_charge"] = charge_id.into();
+    intent["latest_charge"] = charge_id.as_str().into();
     intent["payment_method"] = if paid { method["id"].clone() } else { Value::Null };
     intent["last_payment_error"] = failure.map_or(Value::Null, |error| error.body()["error"].clone());
     tx.put(intent.clone());
     tx.emit(if paid { "payment_intent.succeeded" } else { "payment_intent.payment_failed" }, &intent, None);
+    if paid && method["_disputed"].is_object() {
+        disputes::open(tx, &charge_id, &method["_disputed"]);
+    }
     (id, outcome)
 }
 
@@ -182,42 +194,4 @@ fn intent_of(tx: &Tx<'_>, invoice: &Value) -> Value {
             "status": "requires_payment_method",
         })
     })
-}
-
-pub(super) fn refund(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
-    let params = &mut call.params;
-    let (intent, charge) = (params.text("payment_intent")?, params.text("charge")?);
-    let id = match (intent, charge) {
-        (Some(intent), None) => {
-            text(&tx.need("payment_intent", &intent, "payment_intent")?, "latest_charge").to_owned()
-        }
-        (None, Some(charge)) => charge,
-        _ => {
-            return Err(ApiError::state(
-                "One of the following params should be provided for this request: payment_intent or charge.",
-            ));
-        }
-    };
-    let mut charge = tx.need("charge", &id, "charge")?;
-    let left = int(&charge, "amount_captured") - int(&charge, "amount_refunded");
-    if left == 0 {
-        let message = format!("Charge {id} has already been refunded.");
-        return Err(ApiError::invalid("charge_already_refunded", message, "charge"));
-    }
-    let amount = params.int("amount")?.unwrap_or(left);
-    if amount < 1 || amount > left {
-        let message =
-            format!("Refund amount ({amount}) is not between 1 and the unrefunded amount on the charge ({left})");
-        return Err(ApiError::invalid("parameter_invalid_integer", message, "amount"));
-    }
-    let reason = params.one_of("reason", &["duplicate", "fraudulent", "requested_by_customer"])?;
-    let refund = json!({
-        "id": Tx::id("re_"), "object": "refund", "amount": amount, "charge": id, "created": tx.now,
-        "currency": charge["currency"], "metadata": params.metadata(&Value::Null)?,
-        "payment_intent": charge["payment_intent"], "reason": reason, "status": "succeeded",
-    });
-    charge["amount_refunded"] = (int(&charge, "amount_refunded") + amount).into();
-    charge["refunded"] = (amount == left).into();
-    tx.updated(charge, "charge.refunded");
-    Ok(tx.created(refund, "refund.created"))
 }

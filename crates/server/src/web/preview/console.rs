@@ -1,11 +1,12 @@
 //! The operator's pages with sample data.
 
-use stackpro_domain::Micros;
 use stackpro_domain::cost::{Amount, Balance};
 use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
 use stackpro_domain::zone::Zone;
+use stackpro_domain::{Cents, Micros};
+use stackpro_protocol::api::Reversal;
 
-use super::{NOW, Pages, Words, id, show, usage, used_months};
+use super::{NOW, Pages, Words, id, invoices, show, usage, used_months};
 use crate::web::console;
 use crate::web::frame::{ConsoleFrame, SiteFrame};
 use crate::web::mail::{Mail, Recipient};
@@ -44,6 +45,19 @@ impl Words {
             client: (!leaked).then(id),
             created_at: NOW.plus(-3 * DAY),
             leaked,
+        }
+    }
+
+    fn reversal(&self, kind: &str, status: &str) -> Reversal {
+        Reversal {
+            id: "du_1PqrsTuvWxyz".into(),
+            kind: kind.into(),
+            created_at: NOW.plus(-2 * DAY),
+            status: status.into(),
+            reason: Some(format!("product_not_received {}", self.extra())),
+            amount_cents: 29_900,
+            taken_cents: 29_900,
+            answer_by: (kind == "dispute").then(|| NOW.plus(12 * DAY)),
         }
     }
 
@@ -144,6 +158,10 @@ fn overview(words: &Words, busy: bool) -> console::Overview {
         month: this_month(words, busy),
         attention: if busy { vec![words.flow("migrate", "parked"), words.flow("delete", "parked")] } else { vec![] },
         events: u64::from(busy),
+        disputes: busy
+            .then(|| console::DisputeRow { client: id(), amount: Cents(29_900), answer_by: NOW.plus(12 * DAY) })
+            .into_iter()
+            .collect(),
         leaks: u64::from(busy),
         certificate: busy.then(|| console::CertificateState {
             is_well: words.extra().is_empty(),
@@ -198,6 +216,13 @@ fn client_page(words: &Words, priced: bool) -> console::ClientPage {
             ),
             line(words, "Mail", "", cost(0)),
         ],
+        returned: Cents(if priced { 29_900 } else { 0 }),
+        invoices: priced.then(invoices),
+        reversals: if priced {
+            vec![words.reversal("dispute", "needs_response"), words.reversal("refund", "succeeded")]
+        } else {
+            vec![]
+        },
         months: used_months(),
         flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
         resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
