@@ -118,8 +118,10 @@ impl Stack {
         };
         let counts = self.meter.read();
         let usage = StackUsage { storage_bytes, files, requests: counts.requests, traffic_bytes: counts.traffic_bytes };
-        let problem = self.project.as_ref().and_then(|project| project.seen().problem);
-        StackStatus { client_id: self.client(), state: self.state(), usage, problem }
+        let seen = self.project.as_ref().map(|project| project.seen());
+        let starting = seen.as_ref().is_some_and(|seen| seen.ready.is_none() && seen.problem.is_none());
+        let problem = seen.and_then(|seen| seen.problem);
+        StackStatus { client_id: self.client(), state: self.state(), usage, problem, starting }
     }
 
     /// Decides about a request. A write waits here while a move holds writes. `pass` is the secret that the

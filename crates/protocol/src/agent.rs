@@ -181,6 +181,9 @@ pub struct StackStatus {
     /// What keeps it from answering, also while it is being tried again. Text of an engine: hostile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// Its programs are on their way up, and nothing is wrong so far.
+    #[serde(default)]
+    pub starting: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -47,6 +47,10 @@ pub struct SignupRequest {
     #[serde(default)]
     #[schema(example = "America/New_York")]
     pub time_zone: Option<String>,
+    /// What shall run for them: the name of a recipe that is sold here. The first one when it is missing.
+    #[serde(default)]
+    #[schema(example = "site")]
+    pub recipe: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -300,6 +304,9 @@ pub struct DeployRequest {
     /// Where it is day or night for them, by its name in IANA's database; the installation's own when it is left out.
     #[serde(default)]
     pub time_zone: Option<String>,
+    /// The name of a recipe that is sold here. The first one when it is missing.
+    #[serde(default)]
+    pub recipe: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]

@@ -124,6 +124,10 @@ impl Agent {
         self.send(Method::PUT, "certificate", Some(certificates)).await.map(drop)
     }
 
+    pub async fn stack(&self, client: &ClientId) -> Result<StackStatus, AgentError> {
+        self.call(Method::GET, &format!("stacks/{client}"), None::<&()>).await
+    }
+
     /// Nothing happens when there is none.
     pub async fn delete_stack(&self, client: &ClientId) -> Result<(), AgentError> {
         let path = format!("stacks/{client}");

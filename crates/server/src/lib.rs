@@ -18,6 +18,7 @@ pub mod lives;
 pub mod pages;
 pub mod prober;
 pub mod problem;
+pub mod recipes;
 pub mod reconcilers;
 pub mod secrets;
 pub mod till;

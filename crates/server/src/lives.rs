@@ -33,6 +33,8 @@ pub struct NewClient {
     pub company: String,
     pub plan: String,
     pub zone: Zone,
+    /// The name of one that is sold.
+    pub recipe: String,
 }
 
 /// Writes a new client with all that follows: the owner, the flow that provisions, the welcome mail.
@@ -53,6 +55,7 @@ pub async fn sign_up(world: &World, tx: &mut Tx, new: NewClient) -> Result<(Clie
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,
+        recipe: new.recipe,
         created_at: now,
     };
     tx.insert_client(&client).await?;

@@ -38,7 +38,8 @@ impl Prober {
         Ok(Self { http: http.build()?, scheme: "https", door: None })
     }
 
-    /// Whether this very client's stack answers, and answers well; else what was seen instead.
+    /// Whether this very client's stack answers at this host, which may have a port, and answers well; else what
+    /// was seen instead.
     pub async fn ask(&self, host: &str, client: &ClientId) -> Result<(), String> {
         let at = self.door.map_or_else(|| host.to_owned(), |door| door.to_string());
         let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;

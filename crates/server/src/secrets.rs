@@ -44,11 +44,14 @@ impl Secrets {
         hex(&self.derive(&["enrol", instance.as_str()]))
     }
 
-    /// The password of a client's file portal: 20 characters of which none is read wrongly, 100 bits.
+    /// The password of a client's file portal.
     pub fn portal_password(&self, client: &ClientId, rotation: i64) -> String {
-        const ALPHABET: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyzA";
-        let bytes = self.derive(&["portal-password", client.as_str(), &rotation.to_string()]);
-        bytes[..20].iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect()
+        readable(&self.derive(&["portal-password", client.as_str(), &rotation.to_string()]))
+    }
+
+    /// What a recipe's secret of this name is for a client, for ever.
+    pub fn recipe_secret(&self, client: &ClientId, name: &str) -> String {
+        readable(&self.derive(&["recipe-secret", client.as_str(), name]))
     }
 
     /// Signs the links by which the dashboard opens a portal; in hex.
@@ -108,6 +111,12 @@ impl Secrets {
         }
         mac.finalize().into_bytes().into()
     }
+}
+
+/// 20 characters of which none is read wrongly, 100 bits.
+fn readable(bytes: &[u8; 32]) -> String {
+    const ALPHABET: &[u8; 32] = b"23456789abcdefghjkmnpqrstuvwxyzA";
+    bytes[..20].iter().map(|b| char::from(ALPHABET[usize::from(b % 32)])).collect()
 }
 
 /// HMAC-SHA256 takes a key of any length.
@@ -176,6 +185,8 @@ mod tests {
         assert_eq!(s.portal_key(&acme), secrets().portal_key(&acme));
         assert_ne!(s.portal_password(&acme, 0), s.portal_password(&acme, 1));
         assert_eq!(s.portal_password(&acme, 0).len(), 20);
+        assert_ne!(s.recipe_secret(&acme, "A"), s.recipe_secret(&acme, "B"));
+        assert_ne!(s.recipe_secret(&acme, "A"), s.recipe_secret(&other, "A"));
         assert_ne!(s.derive(&["ab", "c"]), s.derive(&["a", "bc"]));
     }
 

@@ -22,6 +22,7 @@ use crate::auth::password::Passwords;
 use crate::drift::LastDrift;
 use crate::ids::Ids;
 use crate::prober::Prober;
+use crate::recipes::Recipes;
 use crate::secrets::Secrets;
 use crate::till::Till;
 
@@ -36,6 +37,7 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     pub plans: Plans,
     pub prices: Prices,
+    pub recipes: Recipes,
     pub settings: Settings,
     pub secrets: Secrets,
     pub passwords: Passwords,

@@ -91,7 +91,7 @@ fn status(client: &ClientId, stack: &Stack) -> StackStatus {
         _ => StackState::Receiving,
     };
     let usage = StackUsage { storage_bytes: stack.bytes, files: 20, requests: 0, traffic_bytes: 0 };
-    StackStatus { client_id: client.clone(), state, usage, problem: None }
+    StackStatus { client_id: client.clone(), state, usage, problem: None, starting: false }
 }
 
 async fn delete_stack(State(door): State<Door>, Path(client): Path<ClientId>) -> StatusCode {
@@ -188,6 +188,7 @@ fn fail(status: &mut MoveStatus, cause: &str) {
 pub(crate) fn edge(fleet: Fleet, cloud: LocalCloud) -> Router {
     Router::new().fallback(async move |headers: HeaderMap| {
         let host = headers.get(header::HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let host = host.split(':').next().unwrap_or_default();
         match visit(&fleet, &cloud, host) {
             Some(client) => ([(STACK_HEADER, client.to_string())], "").into_response(),
             None => StatusCode::SERVICE_UNAVAILABLE.into_response(),

@@ -106,6 +106,7 @@ impl Business {
             prober: Prober::new(Some(door), false).map_err(Failed::new)?,
             ids: Ids::seeded(plan.seed),
             clock: shared,
+            recipes: stackpro_server::recipes::Recipes::default(),
             plans: Plans::parse(DEFAULT_PLANS).map_err(Failed::new)?,
             prices: Prices::parse(DEFAULT_PRICES).map_err(Failed::new)?,
             passwords: Passwords::start(1).map_err(Failed::new)?,
@@ -173,6 +174,7 @@ impl Business {
         let world = &self.world;
         let person = &mut self.people[number];
         let new = NewClient {
+            recipe: "site".into(),
             email: person.email.clone(),
             password_hash: None,
             first_name: "Ann".into(),

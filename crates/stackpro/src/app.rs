@@ -15,6 +15,7 @@ use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
 use stackpro_server::ids::Ids;
 use stackpro_server::prober::Prober;
+use stackpro_server::recipes::Recipes;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
 use stackpro_server::world::{Acme, LastAccount, Rate, Rates, Settings, Wakes, World};
@@ -87,6 +88,8 @@ impl App {
             clock,
             plans: read(config.plans.as_deref(), DEFAULT_PLANS, Plans::parse)?,
             prices: read(config.prices.as_deref(), DEFAULT_PRICES, Prices::parse)?,
+            recipes: Recipes::read(config.recipes_folder.as_deref(), &config.recipes)
+                .map_err(|e| Fatal::new("reading the recipes", e))?,
             passwords: Passwords::start(config.hash_queue)
                 .map_err(|e| Fatal::new("starting the hashing threads", e))?,
             events: tokio::sync::watch::Sender::new(0),

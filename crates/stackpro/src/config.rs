@@ -31,6 +31,10 @@ pub(crate) struct Config {
     pub secret_key: Option<SecretString>,
     pub plans: Option<PathBuf>,
     pub prices: Option<PathBuf>,
+    /// Names of what is sold; the first is what a client gets who chooses none.
+    pub recipes: Vec<String>,
+    /// More recipes, a folder each.
+    pub recipes_folder: Option<PathBuf>,
     /// The socket of Docker or Podman for stacks in containers, and the Compose program.
     pub engine: Option<PathBuf>,
     pub compose: Option<PathBuf>,
@@ -82,6 +86,7 @@ struct Defaults {
     listen: &'static str,
     dns_port: u16,
     client_domain: &'static str,
+    recipes: [&'static str; 1],
     name: &'static str,
     time_zone: &'static str,
     dns_ttl_seconds: u32,
@@ -104,6 +109,7 @@ fn defaults() -> Defaults {
         listen: "127.0.0.1:8080",
         dns_port: 0,
         client_domain: "stackpro.localhost",
+        recipes: ["site"],
         name: "StackPro",
         time_zone: "UTC",
         dns_ttl_seconds: 2,

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -32,6 +33,13 @@ pub(crate) struct Local {
     pub(crate) stripe: Arc<OnceLock<Stripe>>,
 }
 
+/// Where agents find what runs stacks in containers: the little of our settings that they need.
+fn engine(config: &Config) -> Vec<(String, String)> {
+    let settings = [("STACKPRO_ENGINE", &config.engine), ("STACKPRO_COMPOSE", &config.compose)];
+    let set = |(name, path): (&str, &Option<PathBuf>)| Some((name.to_owned(), path.as_ref()?.display().to_string()));
+    settings.into_iter().filter_map(set).collect()
+}
+
 impl Local {
     /// `verified_domains` may send mail without an identity of their own.
     pub(crate) fn open(config: &Config, listen: SocketAddr, verified_domains: Vec<String>) -> Result<Self> {
@@ -43,6 +51,7 @@ impl Local {
             verified_domains,
             faults: config.faults.clone(),
             tls: config.instance_tls,
+            agent_environment: engine(config),
             ..LocalSettings::new(config.data.join("cloud"), program)
         };
         let cloud = LocalCloud::open(settings).map_err(|e| Fatal(e.to_string()))?;

@@ -52,6 +52,7 @@ impl Record for Client {
             id: row.parse("id")?,
             company: row.text("company")?,
             plan: row.text("plan")?,
+            recipe: row.text("recipe")?,
             interval: row.maybe_word("billing_interval", interval)?,
             life: row.json("life")?,
             stack: row.word("stack", crate::StackPhase::parse)?,
@@ -91,6 +92,7 @@ fn columns(statement: Statement, client: &Client) -> Result<Statement> {
         .bind(&client.subscription_id)
         .bind(client.certificate.as_ref().map(json).transpose()?)
         .bind(client.portal_rotation)
+        .bind(&client.recipe)
         .conflicts(CONFLICTS))
 }
 
@@ -157,8 +159,8 @@ impl Tx {
     pub async fn insert_client(&mut self, client: &Client) -> Result<()> {
         self.touch(client.id.as_str());
         let sql = "INSERT INTO clients (id, company, plan, billing_interval, state, life, next_at, stack, hosting_id, \
-            host, customer_id, subscription_id, certificate, portal_rotation, created_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+            host, customer_id, subscription_id, certificate, portal_rotation, recipe, created_at) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
         columns(q(sql), client)?.bind(client.created_at).run(&mut self.conn).await?;
         self.keep_term(client).await
     }
@@ -168,7 +170,7 @@ impl Tx {
         self.touch(client.id.as_str());
         let sql = "UPDATE clients SET company = $2, plan = $3, billing_interval = $4, state = $5, life = $6, \
             next_at = $7, stack = $8, hosting_id = $9, host = $10, customer_id = $11, subscription_id = $12, \
-            certificate = $13, portal_rotation = $14 WHERE id = $1";
+            certificate = $13, portal_rotation = $14, recipe = $15 WHERE id = $1";
         columns(q(sql), client)?.run(&mut self.conn).await?;
         self.keep_term(client).await
     }

@@ -116,6 +116,8 @@ pub struct Client {
     /// The id of a plan: what they want to buy while on trial, what they have bought afterwards.
     pub plan: String,
     pub interval: Option<Interval>,
+    /// The name of what runs for them.
+    pub recipe: String,
     pub life: Life,
     pub stack: StackPhase,
     pub hosting: Option<Hosting>,

@@ -1,5 +1,6 @@
 //! The real product in a test: [`TestApp`] starts the binary on a data folder of its own and speaks to it
-//! as the world does; [`FaultProxy`] breaks connections; [`Ca`] is a CA; [`eventually`] waits with a bound.
+//! as the world does; [`FaultProxy`] breaks connections; [`Ca`] is a CA; [`Engine`] runs containers, of which
+//! [`wordpress`] is one; [`eventually`] waits with a bound.
 //!
 //! It never reaches into the product: what a test sees, a client, an operator or an agent could see too.
 //! On its end a [`TestApp`] asserts that nothing is left over. Start reading at [`TestApp`].
@@ -10,16 +11,19 @@
 mod app;
 mod browser;
 mod ca;
+mod engine;
 mod forms;
 mod people;
 pub mod postgres;
 mod processes;
 mod proxy;
 mod wait;
+pub mod wordpress;
 
 pub use app::{Builder, ServeInfo, TestApp};
 pub use browser::{Browser, Portal};
 pub use ca::{Ca, ChallengeServer, Lost};
+pub use engine::Engine;
 pub use forms::Form;
 pub use people::{Operator, PASSWORD, Person};
 pub use processes::processes_of;

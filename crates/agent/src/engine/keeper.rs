@@ -58,7 +58,7 @@ pub(crate) async fn keep(agent: &Agent, stack: &Stack) {
         let spec = stack.spec();
         match shall(stack) {
             Shall::Run => project.up(agent.engines.get().await?, &mut hands, &spec).await,
-            Shall::Rest { gently } => project.down(agent.engines.get().await?, gently).await,
+            Shall::Rest { gently } => project.down(&agent.engines, gently).await,
             Shall::Wait => Ok(()),
         }
     };
@@ -105,7 +105,7 @@ pub(crate) async fn end(agent: &Agent, client: &ClientId) -> Result<()> {
     let Some(project) = &stack.project else { return Ok(()) };
     stack.incoming.cancel();
     let mut hands = project.hands().await;
-    project.down(agent.engines.get().await?, false).await?;
+    project.down(&agent.engines, false).await?;
     // Nothing starts again what is about to be removed.
     hands.moving = true;
     Ok(())

@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::model::{self, Model, Place, USERS};
 use super::socket::{EngineError, Result};
-use super::{Container, Engine, setup};
+use super::{Container, Engine, Engines, setup};
 use crate::volumes::Volumes;
 use crate::{blocking, disk};
 
@@ -52,6 +52,14 @@ struct Kept {
     first_user: u32,
     /// The recipe's setup is done, or came with the data.
     set_up: bool,
+    /// The engine was asked to make something: until then there is nothing to end.
+    #[serde(default = "yes")]
+    made: bool,
+}
+
+/// What an agent wrote that did not note it.
+fn yes() -> bool {
+    true
 }
 
 /// What only the one who changes things needs to know.
@@ -80,7 +88,7 @@ impl Project {
         } else {
             // Two stacks with the same users are only less apart, and one in 20,000.
             let first_user = FIRST_USER + rand::random_range(0..STACKS) * USERS;
-            let kept = Kept { first_user, set_up: false };
+            let kept = Kept { first_user, set_up: false, made: false };
             disk::write_json(&file, &kept)?;
             kept
         };
@@ -191,10 +199,14 @@ impl Project {
         engine.all(&what, &running).await
     }
 
-    /// Ends it and removes what it has at the engine.
-    pub(crate) async fn down(&self, engine: &Engine, gently: bool) -> Result<()> {
+    /// Ends it and removes what it has at the engine. Needs none where none was ever asked, or a stack that could
+    /// not be made could not be removed either.
+    pub(crate) async fn down(&self, engines: &Engines, gently: bool) -> Result<()> {
         self.see(None, None);
-        engine.remove(self.client.as_str(), gently).await
+        if !self.kept().made {
+            return Ok(());
+        }
+        engines.get().await?.remove(self.client.as_str(), gently).await
     }
 
     async fn become_ready(&self, spec: &StackSpec, address: SocketAddr, longest: Duration) -> Result<()> {
@@ -272,6 +284,7 @@ impl Project {
     }
 
     async fn compose(&self, engine: &Engine, args: &[&'static str]) -> Result<()> {
+        self.change(|kept| kept.made = true)?;
         // The model has no variables any more.
         engine.compose(&self.name(engine), &self.file(), args, &BTreeMap::new()).await.map(drop)
     }

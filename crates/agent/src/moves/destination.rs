@@ -441,7 +441,7 @@ impl Work {
     /// After an attempt that came to nothing: what was started has changed its data, which is copied anew.
     async fn stop_programs(&mut self) -> Result<()> {
         let Some(project) = &self.stack.project else { return Ok(()) };
-        project.down(self.agent.engines.get().await?, false).await?;
+        project.down(&self.agent.engines, false).await?;
         self.copy.start_over();
         Ok(())
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use stackpro_protocol::agent::*;
+use stackpro_testkit::wordpress::{Load, Outcome, Written, dump, rows};
 
 use crate::stacks::*;
 use crate::support::*;
@@ -130,6 +131,11 @@ async fn whatever_is_in_the_volumes_arrives_as_it_was() {
     assert_eq!((removed.status().as_u16(), source.networks()), (204, vec![]));
 }
 
+fn running_of(agent: &EngineAgent) -> usize {
+    let label = format!("label={}", agent.label());
+    podman(&["ps", "--quiet", "--filter", "status=running", "--filter", &label]).lines().count()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_move_that_is_given_up_leaves_the_stack_running() {
     let pair = pair("plain", Doors::Local).await;
@@ -148,7 +154,7 @@ async fn a_move_that_is_given_up_leaves_the_stack_running() {
     assert_eq!(pair.abort("job-1").await, AbortAnswer::Aborted);
     assert_eq!(source.status(spec).await.state, StackState::Serving);
     assert_eq!(source.get(spec, "/read?name=on").await, (200, "on".into()));
-    let running = async || (source.listed(&["ps", "--filter", "status=running"]).len() == 2).then_some(());
+    let running = async || (running_of(source) == 2).then_some(());
     until("everything runs again at the source", running).await;
     // Another job, at a machine that can, goes through; the source is killed while it is at rest.
     destination.ask(Method::DELETE, &format!("/v1/stacks/{}", spec.client_id)).send().await.unwrap();
@@ -181,85 +187,6 @@ async fn kill_of_the_destination_ends_in_a_whole_move() {
     assert_same(&tree(source, spec), &tree(destination, spec));
 }
 
-/// Readers and writers that go on through a move, at the address that visitors have. Every answer counts.
-struct Load {
-    stop: Arc<AtomicBool>,
-    longest_ms: Arc<AtomicU64>,
-    reads: Vec<tokio::task::JoinHandle<(u64, Vec<String>)>>,
-    writes: Vec<tokio::task::JoinHandle<Written>>,
-}
-
-/// What a writer saw acknowledged: posts with their titles, files with their contents; and what failed.
-#[derive(Default)]
-struct Written {
-    posts: Vec<(u64, String)>,
-    files: Vec<(String, Vec<u8>)>,
-    failed: Vec<String>,
-}
-
-impl Load {
-    async fn start(pair: &Move<EngineAgent>, readers: usize, writers: usize) -> Self {
-        let (stop, longest_ms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut load = Self { stop, longest_ms, reads: Vec::new(), writes: Vec::new() };
-        for reader in 0..readers {
-            let (stop, longest_ms) = (Arc::clone(&load.stop), Arc::clone(&load.longest_ms));
-            let (http, host) = (pair.source.http.clone(), pair.spec.hosts[0].clone());
-            let paths = ["/", "/?p=1", "/wp-includes/css/dashicons.min.css", "/wp-login.php"];
-            let url = format!("http://{}{}", pair.source.plain(), paths[reader % paths.len()]);
-            load.reads.push(tokio::spawn(async move {
-                let (mut count, mut failed) = (0, Vec::new());
-                while !stop.load(SeqCst) {
-                    let began = Instant::now();
-                    match http.get(&url).header("host", &host).send().await {
-                        Ok(answer) if answer.status().is_success() || answer.status().as_u16() == 301 => {
-                            match answer.bytes().await {
-                                Ok(_) => count += 1,
-                                Err(error) => failed.push(error.to_string()),
-                            }
-                        }
-                        Ok(answer) => failed.push(answer.status().to_string()),
-                        Err(error) => failed.push(error.to_string()),
-                    }
-                    longest_ms.fetch_max(began.elapsed().as_millis() as u64, SeqCst);
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                (count, failed)
-            }));
-        }
-        for writer in 0..writers {
-            let author = Author::sign_in(&pair.source, &pair.spec).await;
-            let stop = Arc::clone(&load.stop);
-            load.writes.push(tokio::spawn(async move {
-                let mut written = Written::default();
-                for n in 0.. {
-                    if stop.load(SeqCst) {
-                        break;
-                    }
-                    let name = format!("writer {writer} number {n}");
-                    match author.publish(&name).await {
-                        Ok(id) => written.posts.push((id, name.clone())),
-                        Err(error) => written.failed.push(error),
-                    }
-                    let content = pdf(&name, 20_000);
-                    match author.upload(&format!("w{writer}-{n}.pdf"), content.clone()).await {
-                        Ok(path) => written.files.push((path, content)),
-                        Err(error) => written.failed.push(error),
-                    }
-                }
-                written
-            }));
-        }
-        load
-    }
-}
-
-/// Everything in a database, as it dumps itself.
-fn try_dump(container: &str) -> Option<String> {
-    let script = "mariadb-dump --socket=/run/mysqld/mysqld.sock --skip-dump-date --skip-comments --order-by-primary \
-                  -u wordpress --password=\"$MARIADB_PASSWORD\" wordpress";
-    try_podman(&["exec", container, "sh", "-c", script]).ok()
-}
-
 /// The database that the source was left with.
 async fn dump_of_what_is_left(pair: &Move<EngineAgent>) -> String {
     let folder = pair.source.folder(&pair.spec);
@@ -268,7 +195,7 @@ async fn dump_of_what_is_left(pair: &Move<EngineAgent>) -> String {
     let volume = format!("{}:/var/lib/mysql", folder.join("volumes/db").display());
     let variables = &pair.spec.compose.as_ref().unwrap().variables;
     let password = format!("MARIADB_PASSWORD={}", variables["DB_PASSWORD"]);
-    let agent = format!("com.stackpro.agent={}", pair.source.id());
+    let agent = pair.source.label();
     let args = [
         "run",
         "--detach",
@@ -284,23 +211,20 @@ async fn dump_of_what_is_left(pair: &Move<EngineAgent>) -> String {
     let args: Vec<&str> = args.into_iter().chain(["--volume", &volume, "--env", &password]).collect();
     let image = ["docker.io/library/mariadb:11", "--innodb-log-file-size=16M"];
     let database = podman(&args.into_iter().chain(image).collect::<Vec<_>>());
-    until("the database that was left starts", async || try_dump(&database)).await
+    until("the database that was left starts", async || dump(&database)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn wordpress_moves_under_load_and_loses_nothing() {
     let pair = pair("wordpress", Doors::Public).await;
     let Move { source, destination, spec } = &pair;
-    let author = Author::sign_in(source, spec).await;
+    let site = site(source, spec);
+    let author = site.sign_in().await;
     let mut before = Written::default();
     for n in 0..20 {
-        let title = format!("written before {n}");
-        before.posts.push((author.publish(&title).await.unwrap(), title));
-        let content = pdf(&format!("before {n}"), 200_000);
-        let name = format!("before-{n}.pdf");
-        before.files.push((author.upload(&name, content.clone()).await.unwrap(), content));
+        author.write(&format!("written before {n}"), 200_000, &mut before).await;
     }
-    let load = Load::start(&pair, 4, 2).await;
+    let load = Load::start(&site, 4, 2).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     pair.put(&order(&pair, "job-1", false).await).await.unwrap();
     pair.reached(MovePhase::InStep).await;
@@ -308,23 +232,16 @@ async fn wordpress_moves_under_load_and_loses_nothing() {
     pair.put(&order(&pair, "job-1", true).await).await.unwrap();
     let status = pair.reached(MovePhase::Committed).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    load.stop.store(true, SeqCst);
-    let longest_ms = load.longest_ms.load(SeqCst);
-    let (mut reads, mut written) = (0, vec![before]);
-    for reader in load.reads {
-        let (count, failed) = reader.await.unwrap();
-        assert_eq!(failed, Vec::<String>::new(), "failed reads");
-        reads += count;
-    }
-    for writer in load.writes {
-        let writer = writer.await.unwrap();
+    let Outcome { reads, failed_reads, longest_read, mut written, .. } = load.end().await;
+    assert_eq!(failed_reads, Vec::<String>::new(), "failed reads");
+    assert!(written.iter().all(|writer| writer.posts.len() > 2 && writer.files.len() > 2));
+    written.push(before);
+    for writer in &written {
         assert_eq!(writer.failed, Vec::<String>::new(), "failed writes");
-        assert!(writer.posts.len() > 2 && writer.files.len() > 2);
-        written.push(writer);
     }
     let certificate = status.certificate.unwrap();
     let (posts, files) = written.iter().fold((0, 0), |(p, f), w| (p + w.posts.len(), f + w.files.len()));
-    println!("{reads} reads, {posts} posts, {files} files; longest read {longest_ms} ms; {certificate:?}");
+    println!("{reads} reads, {posts} posts, {files} files; longest read {longest_read:?}; {certificate:?}");
     assert_eq!(certificate.source_hash, certificate.copy_hash);
     // All that was acknowledged is there, at the new place and through the old one.
     for (id, title) in written.iter().flat_map(|w| &w.posts) {
@@ -343,16 +260,7 @@ async fn wordpress_moves_under_load_and_loses_nothing() {
         assert_eq!(here.get(name).map(|entry| &entry.5), Some(&entry.5), "{}", String::from_utf8_lossy(name));
     }
     let left = dump_of_what_is_left(&pair).await;
-    let now = try_dump(&destination.container(spec, "db")).unwrap();
-    let rows = |dump: &str, table: &str| -> std::collections::BTreeSet<String> {
-        let insert = format!("INSERT INTO `{table}` VALUES");
-        dump.lines()
-            .skip_while(|line| !line.starts_with(&insert))
-            .skip(1)
-            .take_while(|line| line.starts_with('('))
-            .map(|line| line.trim_end_matches([',', ';']).to_owned())
-            .collect()
-    };
+    let now = dump(&destination.container(spec, "db")).unwrap();
     for table in ["wp_posts", "wp_postmeta", "wp_users", "wp_terms"] {
         let (before, after) = (rows(&left, table), rows(&now, table));
         assert!(!before.is_empty() && before.is_subset(&after), "{table}: {:?}", before.difference(&after).next());

@@ -165,4 +165,6 @@ async fn what_cannot_run_says_why() {
     lonely.restart().await;
     let problem = lonely.put_stack(&stack("acme-law-7f3k", "plain")).await.problem.unwrap();
     assert!(problem.contains("nowhere.sock") && problem.contains("Docker"), "{problem}");
+    let removed = lonely.ask(Method::DELETE, &format!("/v1/stacks/{}", spec.client_id)).send().await.unwrap();
+    assert_eq!(removed.status(), 204, "what could not be made can be removed");
 }

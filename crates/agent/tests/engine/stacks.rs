@@ -1,60 +1,18 @@
-//! An engine of the tests' own, agents that use it, and recipes for them to run.
+//! Agents that use the tests' engine, and recipes for them to run.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use stackpro_domain::recipe::Recipe;
 use stackpro_protocol::agent::*;
+use stackpro_testkit::Engine;
 
 use crate::support::*;
 
-/// Where `tests/engine/images/build` has put everything.
-fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/images");
-    assert!(folder.join("docker-compose").exists(), "no images: run ./test recipes, which makes them");
-    folder.canonicalize().unwrap()
-}
-
 pub(crate) fn podman(args: &[&str]) -> String {
-    try_podman(args).unwrap_or_else(|error| panic!("podman {args:?}: {error}"))
-}
-
-pub(crate) fn try_podman(args: &[&str]) -> Result<String, String> {
-    let output = command(args).output().expect("podman: run ./test recipes, which installs it");
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    Ok(String::from_utf8(output.stdout).unwrap().trim().to_owned())
-}
-
-fn command(args: &[&str]) -> Command {
-    let (folder, mut command) = (folder(), Command::new("podman"));
-    command.args(args).stdin(Stdio::null());
-    command.env("CONTAINERS_CONF", folder.join("containers.conf"));
-    command.env("CONTAINERS_STORAGE_CONF", folder.join("storage.conf"));
-    command
-}
-
-/// The engine's socket. It ends by itself when nobody has asked it anything for a while.
-fn socket() -> &'static Path {
-    static SOCKET: OnceLock<PathBuf> = OnceLock::new();
-    SOCKET.get_or_init(|| {
-        let path = folder().join(format!("engine-{}.sock", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        let log = std::fs::File::create(folder().join("service.log")).unwrap();
-        let mut service = command(&["system", "service", "--time=60", &format!("unix://{}", path.display())]);
-        service.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let began = Instant::now();
-        while std::os::unix::net::UnixStream::connect(&path).is_err() {
-            assert!(began.elapsed() < Duration::from_secs(20), "podman's service does not start: see its log");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        path
-    })
+    Engine::podman(args)
 }
 
 /// An agent with an engine. When it goes, what it made at the engine goes too.
@@ -81,7 +39,7 @@ impl EngineAgent {
 
     pub(crate) async fn start_with(server_url: &str, doors: Doors) -> Self {
         let agent = TestAgent::prepare(server_url, doors);
-        let engine = format!("{}\n{}", socket().display(), folder().join("docker-compose").display());
+        let engine = format!("{}\n{}", Engine::socket().display(), Engine::compose().display());
         std::fs::write(agent.dir.path().join(ENGINE), engine).unwrap();
         agent.launch();
         agent.enrolled().await;
@@ -92,27 +50,21 @@ impl EngineAgent {
         format!("i-{}", self.front.port())
     }
 
-    /// What this agent has at the engine: `ps --all` or `network ls`.
-    pub(crate) fn listed(&self, what: &[&str]) -> Vec<String> {
-        let label = format!("label=com.stackpro.agent={}", self.id());
-        let args: Vec<&str> = what.iter().copied().chain(["--quiet", "--filter", &label]).collect();
-        podman(&args).lines().map(str::to_owned).collect()
+    pub(crate) fn label(&self) -> String {
+        format!("com.stackpro.agent={}", self.id())
     }
 
     pub(crate) fn containers(&self) -> Vec<String> {
-        self.listed(&["ps", "--all", "--no-trunc"])
+        Engine::containers(&self.label())
     }
 
     pub(crate) fn networks(&self) -> Vec<String> {
-        self.listed(&["network", "ls"])
+        Engine::networks(&self.label())
     }
 
     /// The container of a client's service.
     pub(crate) fn container(&self, spec: &StackSpec, service: &str) -> String {
-        let label = format!("label=com.stackpro.client={}", spec.client_id);
-        let service = format!("label=com.docker.compose.service={service}");
-        let ours = format!("label=com.stackpro.agent={}", self.id());
-        podman(&["ps", "--all", "--quiet", "--filter", &label, "--filter", &service, "--filter", &ours])
+        Engine::container(spec.client_id.as_str(), &self.id(), service)
     }
 
     pub(crate) async fn get(&self, spec: &StackSpec, path: &str) -> (u16, String) {
@@ -153,13 +105,7 @@ impl EngineAgent {
 impl Drop for EngineAgent {
     fn drop(&mut self) {
         self.0.end();
-        for container in self.containers() {
-            // Fails where it ends by itself at this moment; what matters is that it is gone.
-            let _ = command(&["rm", "--force", "--time=0", &container]).output();
-        }
-        for network in self.networks() {
-            let _ = command(&["network", "rm", "--force", &network]).output();
-        }
+        Engine::remove(&self.label());
     }
 }
 

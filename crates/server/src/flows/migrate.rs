@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stackpro_cloud::Record;
 use stackpro_domain::manifest::Certificate;
+use stackpro_domain::recipe::HoldBy;
 use stackpro_domain::{ClientId, ResourceId};
 use stackpro_flow::{FlowSpec, StepCtx, StepError, StepResult, StepSpec, UndoError, UndoResult};
 use stackpro_protocol::agent::{AbortAnswer, MoveOrder, MovePhase, MoveStatus, Wanted as WantedState};
-use stackpro_store::{HostKind, Hosting, InstancePhase, InstanceRow, ResourceKind, StackPhase};
+use stackpro_store::{Client, HostKind, Hosting, InstancePhase, InstanceRow, ResourceKind, StackPhase};
 
 use super::fleet::NewInstance;
 use super::{act, cloud_error, fleet, ledger, stacks, store_error};
@@ -26,6 +27,9 @@ use crate::world::World;
 
 /// The longest hold of writes. The source enforces it; the promise to clients is 2 s.
 const MAX_HOLD_MS: u64 = 1_500;
+/// The same for programs that are frozen, and started elsewhere; and for those that end in their own way first.
+const MAX_FREEZE_MS: u64 = 8_000;
+const MAX_STOP_MS: u64 = 25_000;
 /// How long one execution follows a copy before it reports that it takes longer.
 const WATCH: Duration = Duration::from_secs(20);
 const GLANCE: Duration = Duration::from_millis(100);
@@ -170,6 +174,15 @@ async fn ends(ctx: &StepCtx<World>, params: &Migrate) -> Result<Ends, StepError>
     Ok(Ends { source: world.agents.of(&source_row)?, copy: world.agents.of(&copy_row)?, source_row, copy_row })
 }
 
+fn longest_hold(world: &World, client: &Client) -> u64 {
+    let run = world.recipes.get(&client.recipe).and_then(|recipe| recipe.run.as_ref());
+    match run.map(|run| run.hold) {
+        None => MAX_HOLD_MS,
+        Some(HoldBy::Freeze) => MAX_FREEZE_MS,
+        Some(HoldBy::Stop) => MAX_STOP_MS,
+    }
+}
+
 /// Tells the copy to go as far as that, and looks until it has, gives up, or `WATCH` is over.
 async fn drive(ctx: &StepCtx<World>, cut_over: bool) -> Result<MoveStatus, StepError> {
     let params: Migrate = ctx.params()?;
@@ -182,7 +195,8 @@ async fn drive(ctx: &StepCtx<World>, cut_over: bool) -> Result<MoveStatus, StepE
     };
     let ticket = ends.source.ticket(&params.client, job_id).await?;
     let source_fingerprint = ends.source_row.fingerprint.clone();
-    let (job, max_hold_ms) = (job_id.to_owned(), MAX_HOLD_MS);
+    let client = stacks::client(&ctx.world, &ctx.subject).await?;
+    let (job, max_hold_ms) = (job_id.to_owned(), longest_hold(&ctx.world, &client));
     let order = MoveOrder { job_id: job, source, source_fingerprint, ticket, cut_over, front, max_hold_ms };
     let mut status = ends.copy.put_move(&params.client, &order).await?;
     let deadline = tokio::time::Instant::now() + WATCH;

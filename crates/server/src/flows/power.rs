@@ -73,8 +73,8 @@ async fn start(ctx: &StepCtx<World>) -> StepResult {
 }
 
 async fn probe(ctx: &StepCtx<World>) -> StepResult {
-    let client = stacks::client(&ctx.world, &ctx.subject).await?;
-    stacks::probe(&ctx.world, &client).await?;
+    let (client, row) = home(ctx).await?;
+    stacks::probe_start(&ctx.world, &client, &row).await?;
     Ok(Value::Null)
 }
 

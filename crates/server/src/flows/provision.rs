@@ -234,7 +234,8 @@ async fn remove_record(ctx: &StepCtx<World>) -> UndoResult {
 
 async fn probe(ctx: &StepCtx<World>) -> StepResult {
     let client = stacks::client(&ctx.world, &ctx.subject).await?;
-    stacks::probe(&ctx.world, &client).await?;
+    let row = fleet::row(&ctx.world, &ctx.output("server")?).await?;
+    stacks::probe_start(&ctx.world, &client, &row).await?;
     Ok(Value::Null)
 }
 

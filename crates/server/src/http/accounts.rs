@@ -51,6 +51,7 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
         let known: Vec<&str> = world.plans.plans.iter().map(|plan| plan.id.as_str()).collect();
         check.wrong("plan", format!("must be one of {}", known.join(", ")));
     }
+    let recipe = check.recipe(world, request.recipe.as_deref());
     let short = password::length_problem(&request.password);
     let judged = short.is_none();
     if let Some(message) = short {
@@ -70,7 +71,7 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
     }
     let password_hash = Some(world.passwords.hash(request.password.clone()).await?);
     let plan = request.plan.clone();
-    let new = NewClient { email, password_hash, first_name, last_name, company, plan, zone };
+    let new = NewClient { email, password_hash, first_name, last_name, company, plan, zone, recipe };
     let mut tx = world.store.begin().await?;
     let made = lives::sign_up(world, &mut tx, new).await?;
     tx.commit().await?;

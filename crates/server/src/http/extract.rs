@@ -9,6 +9,7 @@ use stackpro_domain::zone::Zone;
 use stackpro_protocol::api::FieldError;
 
 use crate::problem::{Error, Result};
+use crate::world::World;
 
 /// Largest JSON or form body, in bytes.
 pub const BODY_LIMIT: usize = 64 * 1024;
@@ -124,6 +125,12 @@ impl Check {
     pub fn zone(&mut self, field: &str, text: Option<&str>, default: &Zone) -> Zone {
         let Some(text) = text else { return default.clone() };
         self.take(field, Zone::parse(text), "is no time zone of IANA's database, such as Europe/Berlin")
+    }
+
+    /// The name of a recipe that is sold; the first one's when none was chosen.
+    pub fn recipe(&mut self, world: &World, chosen: Option<&str>) -> String {
+        let names: Vec<&str> = world.recipes.sold().map(|recipe| recipe.name.as_str()).collect();
+        self.take("recipe", world.recipes.choose(chosen), format!("must be one of {}", names.join(", ")))
     }
 
     /// Text of several lines.

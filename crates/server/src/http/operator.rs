@@ -43,6 +43,7 @@ pub(super) async fn deploy(
         company: check.name("company", &request.company),
         plan: request.plan.clone(),
         zone: check.zone("timeZone", request.time_zone.as_deref(), &world.settings.time_zone),
+        recipe: check.recipe(world, request.recipe.as_deref()),
     };
     if world.plans.get(&request.plan).is_none() {
         check.wrong("plan", "is none of the plans");

@@ -24,7 +24,7 @@ use crate::problem::{Error, Result};
 use crate::reconcilers::till_events;
 use crate::secrets::portal_signature;
 use crate::web::client::{
-    CertificatePage, CheckoutReturn, Dashboard, Migration, MoveProgress, Portal, Settings, Upgrade,
+    CertificatePage, CheckoutReturn, Dashboard, Migration, MoveProgress, Portal, Settings, SignIn, Upgrade,
 };
 use crate::web::frame::ClientFrame;
 use crate::world::dashboard_path;
@@ -89,10 +89,18 @@ async fn dashboard(app: &App, look: &Look, with_password: bool) -> Result<Dashbo
     let world = &app.world;
     let client = &look.row.client;
     let runs = matches!(client.stack, StackPhase::Ready | StackPhase::Migrating);
-    let portal = runs.then(|| Portal {
+    let run = world.recipes.get(&client.recipe).and_then(|recipe| Some((recipe, recipe.run.as_ref()?)));
+    let portal = (runs && run.is_none()).then(|| Portal {
         webdav_url: format!("{}/dav/", world.settings.client_url(&client.host)),
         user: client.id.to_string(),
         password: with_password.then(|| world.secrets.portal_password(&client.id, client.portal_rotation)),
+    });
+    let login = run.filter(|_| runs).and_then(|(recipe, run)| Some((recipe, run.login.as_ref()?)));
+    let sign_in = login.map(|(recipe, login)| SignIn {
+        title: recipe.title.clone(),
+        url: format!("{}{}", world.settings.client_url(&client.host), login.path),
+        user: login.user.clone(),
+        password: with_password.then(|| world.secrets.recipe_secret(&client.id, &login.password)),
     });
     let began = NextDate { at: client.life.trial_started_at, what: "The trial began".to_owned() };
     let mut dates = vec![began];
@@ -109,6 +117,7 @@ async fn dashboard(app: &App, look: &Look, with_password: bool) -> Result<Dashbo
         state_ends_at: client.life.ends().map(|end| end.at),
         instance: client.hosting.as_ref().and_then(|hosting| hosting.cloud_id.clone()),
         portal,
+        sign_in,
     })
 }
 

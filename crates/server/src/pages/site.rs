@@ -15,7 +15,9 @@ use super::form::{Open, Posted, Refusal, go, page, page_with, site_frame};
 use crate::auth::{Address, Caller, hash_token, password, session};
 use crate::http::{self, App, home_of};
 use crate::problem::{Error, Result};
-use crate::web::site::{Contact, Home, Login, PlansPage, SetPassword, Signup, SignupForm, Verification, Verify};
+use crate::web::site::{
+    Choice, Contact, Home, Login, PlansPage, SetPassword, Signup, SignupForm, Verification, Verify,
+};
 use crate::web::{api_reference::ApiReference, assets};
 
 /// What addresses of the site may carry.
@@ -52,7 +54,8 @@ pub(super) async fn show_signup(
 
 fn signup_view(app: &App, caller: Option<&Caller>, form: SignupForm) -> Signup {
     let (frame, plans) = (site_frame(caller), app.world.plans.clone());
-    Signup { frame, csrf: String::new(), plans, form, errors: Vec::new(), problem: None }
+    let recipes = app.world.recipes.sold().map(Choice::of).collect();
+    Signup { frame, csrf: String::new(), plans, recipes, form, errors: Vec::new(), problem: None }
 }
 
 pub(super) async fn sign_up(
@@ -70,13 +73,16 @@ pub(super) async fn sign_up(
         plan: fields.text("plan"),
         // The browser's, which may know more zones than we do.
         time_zone: Zone::parse(fields.get("timeZone")).map(|zone| zone.as_str().to_owned()),
+        // The form has none where there is no choice.
+        recipe: Some(fields.text("recipe")).filter(|recipe| !recipe.is_empty()),
     };
     match http::sign_up(&app, &address, &request).await {
         Ok((client, member)) => enter(&app, &member, &home_of(Some(&client.id))).await,
         Err(error) => {
             let Refusal { status, errors, problem } = Refusal::of(error)?;
-            let SignupRequest { email, first_name, last_name, company, plan, .. } = request;
-            let form = SignupForm { email, first_name, last_name, company, plan };
+            let SignupRequest { email, first_name, last_name, company, plan, recipe, .. } = request;
+            let recipe = recipe.unwrap_or_default();
+            let form = SignupForm { email, first_name, last_name, company, plan, recipe };
             page_with(status, &Signup { errors, problem, ..signup_view(&app, caller.as_ref(), form) })
         }
     }

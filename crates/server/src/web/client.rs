@@ -20,6 +20,17 @@ pub struct Portal {
     pub password: Option<String>,
 }
 
+/// Where, and as whom, the client signs in at what runs for them.
+#[derive(Clone, Debug)]
+pub struct SignIn {
+    /// The recipe's.
+    pub title: String,
+    pub url: String,
+    pub user: String,
+    /// Only on the answer to the form that asks for it.
+    pub password: Option<String>,
+}
+
 /// `GET /dashboard/{client}`
 #[derive(Template)]
 #[template(path = "client/dashboard.html")]
@@ -37,8 +48,9 @@ pub struct Dashboard {
     /// When the present state of the client's life ends by itself.
     pub state_ends_at: Option<Time>,
     pub instance: Option<InstanceId>,
-    /// None while nothing runs.
+    /// None while nothing runs, and for a recipe that has none.
     pub portal: Option<Portal>,
+    pub sign_in: Option<SignIn>,
 }
 
 impl Dashboard {

@@ -175,6 +175,12 @@ impl Words {
                 user: id().to_string(),
                 password: (state == "active").then(|| self.text()),
             }),
+            sign_in: (status == "migrating").then(|| client::SignIn {
+                title: "WordPress".into(),
+                url: "http://baker-lane-7f3k.stackpro.localhost:8080/wp-login.php".into(),
+                user: "admin".into(),
+                password: None,
+            }),
         }
     }
 }
@@ -229,9 +235,13 @@ fn signup(words: &Words, errors: Vec<FieldError>, problem: Option<String>) -> si
         last_name: words.text(),
         company: words.text(),
         plan: "business".into(),
+        recipe: String::new(),
     };
     let form = if errors.is_empty() { site::SignupForm::default() } else { form };
-    site::Signup { frame: SiteFrame::default(), csrf: words.text(), plans: plans(), form, errors, problem }
+    let choice =
+        |name: &str, title: &str| site::Choice { name: name.into(), title: title.into(), summary: words.text() };
+    let recipes = vec![choice("site", "Website and files"), choice("wordpress", "WordPress")];
+    site::Signup { frame: SiteFrame::default(), csrf: words.text(), plans: plans(), recipes, form, errors, problem }
 }
 
 fn contact(words: &Words, sent: bool) -> site::Contact {

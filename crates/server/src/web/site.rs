@@ -2,6 +2,7 @@
 
 use askama::Template;
 use stackpro_domain::plan::{Interval, Plans};
+use stackpro_domain::recipe::Recipe;
 use stackpro_protocol::api::FieldError;
 
 use super::frame::SiteFrame;
@@ -39,6 +40,22 @@ pub struct SignupForm {
     pub company: String,
     /// A plan's id.
     pub plan: String,
+    /// A recipe's name.
+    pub recipe: String,
+}
+
+/// A recipe that can be chosen.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    pub name: String,
+    pub title: String,
+    pub summary: String,
+}
+
+impl Choice {
+    pub fn of(recipe: &Recipe) -> Self {
+        Self { name: recipe.name.clone(), title: recipe.title.clone(), summary: recipe.summary.clone() }
+    }
 }
 
 /// `GET /signup?plan=…`, and again after a `POST /signup` that was refused.
@@ -48,6 +65,8 @@ pub struct Signup {
     pub frame: SiteFrame,
     pub csrf: String,
     pub plans: Plans,
+    /// To choose from; a single one is no choice.
+    pub recipes: Vec<Choice>,
     pub form: SignupForm,
     pub errors: Vec<FieldError>,
     /// What is wrong with no single field: `Too many sign-ups from here. Try again in a minute.`

@@ -49,6 +49,25 @@ async fn time_moves_the_trial_and_signs_nobody_out() {
 }
 
 #[tokio::test]
+async fn what_runs_is_chosen_from_what_is_sold() {
+    let server = Server::start().await;
+    let mut form = signup("Chosen Law");
+    for (n, (given, kept)) in [(json!("wordpress"), "wordpress"), (json!(null), "site")].into_iter().enumerate() {
+        form["recipe"] = given;
+        form["email"] = json!(format!("{n}@chosen.example"));
+        let made = server.post("/api/auth/signup", "", &form).await.json();
+        let id = made["clientId"].as_str().unwrap().parse().unwrap();
+        assert_eq!(server.world.store.client(&id).await.unwrap().unwrap().recipe, kept);
+    }
+    form["recipe"] = json!("drupal");
+    let answer = server.post("/api/auth/signup", "", &form).await;
+    let wrong = json!({ "field": "recipe", "message": "must be one of site, wordpress" });
+    assert_eq!((answer.status, &answer.json()["errors"][0]), (StatusCode::UNPROCESSABLE_ENTITY, &wrong));
+    let page = server.get("/signup", "").await.text;
+    assert!(page.contains("value=\"site\" checked") && page.contains("value=\"wordpress\">"), "{page}");
+}
+
+#[tokio::test]
 async fn a_client_is_reminded_by_day_where_they_are() {
     let server = Server::start().await;
     let zone = async |id: &str| {

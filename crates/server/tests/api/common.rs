@@ -17,6 +17,7 @@ use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
 use stackpro_server::ids::Ids;
 use stackpro_server::prober::Prober;
+use stackpro_server::recipes::Recipes;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
 use stackpro_server::world::{LastAccount, Rates, Settings, TimeMachine, Wakes, World};
@@ -126,6 +127,7 @@ impl Server {
             prober: Prober::new(None, false).unwrap(),
             ids: Ids::random(),
             clock: clock.clone(),
+            recipes: Recipes::read(None, &["site".into(), "wordpress".into()]).unwrap(),
             plans: Plans::parse(DEFAULT_PLANS).unwrap(),
             prices: Prices::parse(DEFAULT_PRICES).unwrap(),
             passwords: Passwords::start(settings.hash_queue).unwrap(),

@@ -37,6 +37,7 @@ fn client(server: &Server, n: usize) -> Client {
         id: id.parse().unwrap(),
         company: format!("Company {n}"),
         plan: "starter".into(),
+        recipe: "site".into(),
         interval: None,
         life: Life::begin(&server.world.plans.trial, now),
         stack: StackPhase::Ready,

@@ -138,6 +138,7 @@ fn client(id: &ClientId, life: Life, now: Time) -> Client {
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,
+        recipe: "site".into(),
         created_at: now,
     }
 }

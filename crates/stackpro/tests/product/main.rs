@@ -10,6 +10,7 @@ mod kill;
 mod mails;
 mod names;
 mod postgres;
+mod recipes;
 mod restart;
 mod tls;
 mod webhooks;

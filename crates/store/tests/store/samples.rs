@@ -26,6 +26,7 @@ pub(crate) fn client(id: &str) -> Client {
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,
+        recipe: "site".into(),
         created_at: NOW,
     }
 }

@@ -55,6 +55,7 @@ async fn clients_round_trip(place: Place) {
     full.customer_id = Some("cus_1".into());
     full.subscription_id = Some("sub_1".into());
     full.portal_rotation = 3;
+    full.recipe = "wordpress".into();
     full.certificate = Some(Certificate {
         files: 1,
         bytes: u64::MAX,

@@ -1,0 +1,1 @@
+ALTER TABLE clients ADD COLUMN recipe TEXT NOT NULL DEFAULT 'site';
