@@ -5,7 +5,7 @@ use stackpro_domain::{ClientId, InstanceId, ResourceId, Time};
 
 use crate::db::{Conn, Turn};
 use crate::error::Result;
-use crate::model::{HostKind, InstancePhase, InstanceRow};
+use crate::model::{HostKind, InstancePhase, InstanceRow, SetupFailure};
 use crate::query::{Id, Record, Row, Statement, q};
 use crate::{Store, Tx};
 
@@ -41,6 +41,12 @@ impl Record for InstanceRow {
             created_at: row.time("created_at")?,
             clients: row.count("clients")?,
         })
+    }
+}
+
+impl Record for SetupFailure {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        Ok(Self { log: row.text("setup_log")?, at: row.time("setup_failed_at")? })
     }
 }
 
@@ -87,6 +93,12 @@ impl Store {
 
     pub async fn instance_by_cloud_id(&self, id: &InstanceId) -> Result<Option<InstanceRow>> {
         instance_by_cloud_id(&mut self.read().await?, id).await
+    }
+
+    /// None when its setup has not failed, or its agent has enrolled since.
+    pub async fn setup_failure(&self, id: &ResourceId) -> Result<Option<SetupFailure>> {
+        let sql = "SELECT setup_log, setup_failed_at FROM instances WHERE id = $1 AND setup_log IS NOT NULL";
+        q(sql).bind(id).one(&mut self.read().await?).await
     }
 
     /// Who has a stack there.
@@ -149,6 +161,14 @@ impl Tx {
         let launched_at = instance.cloud_id.as_ref().map(|_| now);
         let released_at = (instance.state == InstancePhase::Released).then_some(now);
         columns(q(sql), instance).bind(launched_at).bind(released_at).run(&mut self.conn).await?;
+        Ok(())
+    }
+
+    /// None: it has not failed, or that is over.
+    pub async fn set_setup_failure(&mut self, id: &ResourceId, failure: Option<&SetupFailure>) -> Result<()> {
+        let sql = "UPDATE instances SET setup_log = $2, setup_failed_at = $3 WHERE id = $1";
+        let (log, at) = (failure.map(|failure| failure.log.clone()), failure.map(|failure| failure.at));
+        q(sql).bind(id).bind(log).bind(at).run(&mut self.conn).await?;
         Ok(())
     }
 

@@ -76,6 +76,15 @@ fn columns(statement: Statement, member: &Member) -> Statement {
         .conflicts(CONFLICTS)
 }
 
+/// Of a token.
+struct Subject(String);
+
+impl Record for Subject {
+    fn read(row: &Row<'_>) -> Result<Self> {
+        row.text("subject").map(Self)
+    }
+}
+
 impl Store {
     pub async fn member(&self, id: &MemberId) -> Result<Option<Member>> {
         member(&mut self.read().await?, id).await
@@ -219,14 +228,15 @@ impl Tx {
         Ok(())
     }
 
+    /// Whom a token is for, without using it up. None: unknown, for something else, expired, or used already.
+    pub async fn token_subject(&mut self, purpose: Purpose, hash: &str, now: Time) -> Result<Option<String>> {
+        let sql = "SELECT subject FROM tokens WHERE hash = $1 AND purpose = $2 AND used_at IS NULL AND expires_at > $3";
+        let statement = q(sql).bind(hash).bind(purpose.as_str()).bind(now);
+        Ok(statement.one::<Subject>(&mut self.conn).await?.map(|subject| subject.0))
+    }
+
     /// Uses a token up, and says whom it is for. None: unknown, for something else, expired, or used already.
     pub async fn use_token(&mut self, purpose: Purpose, hash: &str, now: Time) -> Result<Option<String>> {
-        struct Subject(String);
-        impl Record for Subject {
-            fn read(row: &Row<'_>) -> Result<Self> {
-                row.text("subject").map(Self)
-            }
-        }
         let sql = "UPDATE tokens SET used_at = $3 WHERE hash = $1 AND purpose = $2 AND used_at IS NULL \
             AND expires_at > $3 RETURNING subject";
         let statement = q(sql).bind(hash).bind(purpose.as_str()).bind(now);

@@ -195,6 +195,14 @@ pub struct InstanceRow {
     pub clients: u32,
 }
 
+/// What an instance's setup said when it last failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetupFailure {
+    /// The end of its log.
+    pub log: String,
+    pub at: Time,
+}
+
 /// A certificate of a CA for a domain of ours, and the way to the next one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRow {

@@ -63,6 +63,7 @@ pub(super) fn user_data(settings: &AwsSettings, spec: &LaunchSpec) -> Result<Str
         "write_files": [
             file("/etc/stackpro/agent.json.in", "0600", &agent(settings, spec).to_string()),
             file("/etc/stackpro/setup.env", "0600", &environment),
+            file("/etc/stackpro/report.curl", "0600", &report(settings, spec)),
             file("/usr/local/sbin/stackpro-setup", "0700", SETUP),
             file("/etc/systemd/system/stackpro-setup.service", "0644", SETUP_UNIT),
             file("/etc/systemd/system/stackpro-agent.service", "0644", AGENT_UNIT),
@@ -92,6 +93,13 @@ fn agent(settings: &AwsSettings, spec: &LaunchSpec) -> Value {
         "public": { "http": "0.0.0.0:80", "https": "0.0.0.0:443" },
         "reportSeconds": REPORT_SECONDS,
     })
+}
+
+/// How curl says that the setup fails. Its quotes are JSON's.
+fn report(settings: &AwsSettings, spec: &LaunchSpec) -> String {
+    let url = json!(format!("{}/api/agents/setup-failed", settings.server_url.trim_end_matches('/')));
+    let header = json!(format!("Authorization: Bearer {}", spec.enrol_token));
+    format!("url = {url}\nheader = {header}\nheader = \"Content-Type: text/plain\"\n")
 }
 
 /// Both are read by a shell.

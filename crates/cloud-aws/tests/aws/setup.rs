@@ -27,6 +27,9 @@ struct World {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
+/// Among the files: who told the control plane that a setup fails, and its log.
+const TOLD: &str = "told";
+
 type Shared = (Arc<Mutex<HashMap<String, Vec<u8>>>>, Arc<Mutex<Vec<String>>>);
 
 async fn answer(State((files, asked)): State<Shared>, request: Request) -> Response {
@@ -38,6 +41,13 @@ async fn answer(State((files, asked)): State<Shared>, request: Request) -> Respo
             "a-token".into_response()
         }
         (_, path) if path.starts_with("/latest/") && !has_token => StatusCode::UNAUTHORIZED.into_response(),
+        ("POST", "/api/agents/setup-failed") => {
+            let by = request.headers()["authorization"].to_str().unwrap().to_owned();
+            let log = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
+            let told = [by.as_bytes(), b"\n", &log].concat();
+            files.lock().unwrap().insert(TOLD.into(), told);
+            StatusCode::NO_CONTENT.into_response()
+        }
         ("GET", "/latest/meta-data/instance-id") => "i-0123456789abcdef0".into_response(),
         ("GET", "/latest/meta-data/public-ipv4") => "203.0.113.9".into_response(),
         (_, path) => match files.lock().unwrap().get(path) {
@@ -143,8 +153,12 @@ fn spec() -> LaunchSpec {
 
 /// The user data of an instance launched for this release, as EC2 keeps it.
 async fn launched(release: Release) -> Value {
+    launched_with(settings(Some(release))).await
+}
+
+async fn launched_with(settings: AwsSettings) -> Value {
     let moto = Moto::start();
-    let aws = moto.aws_with(settings(Some(release))).await;
+    let aws = moto.aws_with(settings).await;
     Iam::new(&aws).create("test-r1", &spec().tags).await.unwrap();
     let made = Ec2::new(&aws).launch(&spec()).await.unwrap();
     let raw = aws_sdk_ec2::Client::new(aws.sdk());
@@ -225,6 +239,49 @@ async fn nothing_is_installed_that_is_not_what_the_operator_named() {
     assert!(!installed && said.contains("is not the one that this instance was launched for"), "{said}");
     world.files.lock().unwrap().extend([(program, honest), ("/1/SHA256SUMS".to_owned(), sums)]);
     assert!(installs(&world).await.0);
+}
+
+#[tokio::test]
+async fn a_setup_that_fails_tells_its_log_to_the_control_plane() {
+    let world = World::open().await;
+    let release = world.publish("1", &agents());
+    let config =
+        launched_with(AwsSettings { server_url: world.endpoint.clone(), ..settings(Some(release.clone())) }).await;
+    let machine = Machine::boot(&config, &world.endpoint);
+    assert_eq!(machine.mode("/etc/stackpro/report.curl"), 0o600);
+    let compose = format!("/1/docker-compose-{}", std::env::consts::ARCH);
+    let kept = world.files.lock().unwrap().remove(&compose).unwrap();
+    assert!(!machine.setup().await.status.success());
+    let told = String::from_utf8(world.files.lock().unwrap().remove(TOLD).unwrap()).unwrap();
+    assert!(told.starts_with("Bearer an-enrolment's \"token\"\n"), "{told}");
+    assert!(told.contains("stackpro-setup: installed stackpro-") && told.contains("404"), "{told}");
+
+    world.files.lock().unwrap().insert(compose, kept);
+    assert!(machine.setup().await.status.success());
+    assert!(!world.files.lock().unwrap().contains_key(TOLD), "there is nothing to tell");
+}
+
+/// By cloud-init's own program: what it calls valid, it understands.
+#[tokio::test]
+async fn cloud_init_calls_the_user_data_valid() {
+    let world = World::open().await;
+    let config = launched(world.publish("1", &agents())).await;
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+    let valid = |config: &Value| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), format!("#cloud-config\n{config}\n")).unwrap();
+        let mut command = Command::new(tools.join("python/bin/python"));
+        command.args(["-m", "cloudinit.cmd.main", "schema", "--config-file"]).arg(file.path());
+        command.env("PYTHONPATH", tools.join("cloud-init/usr/lib/python3/dist-packages"));
+        let done = command.output().expect("cloud-init, which ./test aws unpacks");
+        (done.status.success(), [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()))
+    };
+    let (is_valid, said) = valid(&config);
+    assert!(is_valid && said[0].contains("Valid"), "{said:?}");
+    let mut wrong = config;
+    wrong["write_files"][0]["permissions"] = json!(600);
+    let (is_valid, said) = valid(&wrong);
+    assert!(!is_valid && said.concat().contains("permissions"), "{said:?}");
 }
 
 #[tokio::test]

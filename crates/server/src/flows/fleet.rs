@@ -179,10 +179,19 @@ pub(super) async fn enrolled(world: &World, id: &ResourceId) -> Result<InstanceR
             None => return Err(StepError::Failed(format!("instance {id} is not in the database"))),
         }
         if tokio::time::Instant::now() >= deadline {
-            return Err(StepError::Retry("the instance runs, and its agent has not enrolled yet".into()));
+            return Err(StepError::Retry(not_enrolled(world, id).await?));
         }
         tokio::time::sleep(GLANCE).await;
     }
+}
+
+async fn not_enrolled(world: &World, id: &ResourceId) -> Result<String, StepError> {
+    let failure = world.store.setup_failure(id).await.map_err(store_error)?;
+    let last = failure.as_ref().and_then(|failure| failure.log.lines().last());
+    Ok(last.map_or_else(
+        || "the instance runs, and its agent has not enrolled yet".to_owned(),
+        |said| format!("the setup of instance {id} fails: {said} (its log is on the console, under Instances)"),
+    ))
 }
 
 /// The instance's row, of which a step knows that it exists.

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use stackpro_domain::time::MINUTE;
 use stackpro_protocol::agent::{Enrol, Enrolled, Report};
-use stackpro_store::{Counters, InstancePhase, InstanceRow, Purpose, Tx};
+use stackpro_store::{Counters, InstancePhase, InstanceRow, Purpose, SetupFailure, Tx};
 use subtle::ConstantTimeEq;
 
 use super::App;
@@ -17,13 +17,19 @@ use crate::problem::{Error, Result};
 /// An instance has tens of stacks, not thousands.
 const REPORT_LIMIT: usize = 256 * 1024;
 const MAX_STACKS: usize = 500;
+/// Of a setup's log: what is taken, and what of it is kept.
+const LOG_LIMIT: usize = 256 * 1024;
+const LOG_CHARS: usize = 8_000;
 /// Characters of what we call an edition.
 const MAX_EDITION: usize = 100;
 /// An agent whose answer was lost may enrol again, so long after.
 const ENROL_AGAIN_MS: i64 = 10 * MINUTE;
 
 pub(super) fn router() -> Router<App> {
-    Router::new().route("/api/agents/enrol", post(enrol)).route("/api/agents/report", post(report))
+    Router::new()
+        .route("/api/agents/enrol", post(enrol))
+        .route("/api/agents/setup-failed", post(setup_failed))
+        .route("/api/agents/report", post(report))
 }
 
 async fn enrol(State(app): State<App>, request: Request) -> Result<axum::Json<Enrolled>> {
@@ -50,6 +56,7 @@ async fn enrol(State(app): State<App>, request: Request) -> Result<axum::Json<En
     row.enrolled_at.get_or_insert(now);
     row.last_report_at = Some(now);
     tx.update_instance(&row).await?;
+    tx.set_setup_failure(&row.id, None).await?;
     tx.commit().await?;
     tracing::info!(instance = %body.instance_id, "an agent enrolled");
     Ok(axum::Json(Enrolled { key: world.secrets.agent_key(&body.instance_id) }))
@@ -70,6 +77,29 @@ async fn enrolled_just_now(app: &App, tx: &mut Tx, body: &Enrol) -> Result<Insta
     let same = bool::from(token.as_bytes().ct_eq(body.token.as_bytes()));
     let recent = row.enrolled_at.is_some_and(|at| world.real_now().since(at) < ENROL_AGAIN_MS);
     if same && recent { Ok(row) } else { Err(refused()) }
+}
+
+/// The log of a setup that failed before there was an agent, proved by the token that the agent will enrol with.
+async fn setup_failed(State(app): State<App>, headers: HeaderMap, request: Request) -> Result<StatusCode> {
+    let body = read(request.into_body(), LOG_LIMIT).await?;
+    let given = bearer(&headers).ok_or(Error::SignIn)?;
+    let now = app.world.real_now();
+    let mut tx = app.world.store.begin().await?;
+    let subject = tx.token_subject(Purpose::Enrol, &hash_token(given), now).await?;
+    let subject = subject.ok_or(Error::Forbidden("This token is used up, too old, or none of ours."))?;
+    let row = named(&mut tx, &subject).await?;
+    let log = end_of(&String::from_utf8_lossy(&body));
+    tracing::warn!(instance = %row.id, said = log.lines().last().unwrap_or_default(), "an instance's setup failed");
+    tx.set_setup_failure(&row.id, Some(&SetupFailure { log, at: now })).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The last [`LOG_CHARS`], in lines.
+fn end_of(log: &str) -> String {
+    let shown: Vec<char> = log.chars().filter(|c| *c == '\n' || !c.is_control()).collect();
+    let start = shown.len().saturating_sub(LOG_CHARS);
+    shown[start..].iter().collect::<String>().trim().to_owned()
 }
 
 async fn report(State(app): State<App>, headers: HeaderMap, request: Request) -> Result<StatusCode> {

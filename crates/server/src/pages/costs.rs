@@ -118,6 +118,7 @@ pub(super) async fn show_instance(
     page(&InstancePage {
         row,
         version,
+        setup_failure: world.store.setup_failure(&id).await?,
         launched_at: span.map(|span| span.from),
         released_at: span.map(|span| span.until).filter(|until| *until != Time::NEVER),
         lines: parts(&month, &id),

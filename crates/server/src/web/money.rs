@@ -3,6 +3,7 @@
 use askama::Template;
 use stackpro_domain::cost::{Amount, Balance};
 use stackpro_domain::{Cents, ClientId, Micros, ResourceId, Time};
+use stackpro_store::SetupFailure;
 
 use super::console::InstanceRow;
 use super::frame::ConsoleFrame;
@@ -61,6 +62,8 @@ pub struct InstancePage {
     pub frame: ConsoleFrame,
     pub row: InstanceRow,
     pub version: Option<String>,
+    /// Why its agent has not enrolled.
+    pub setup_failure: Option<SetupFailure>,
     /// None before it is launched.
     pub launched_at: Option<Time>,
     pub released_at: Option<Time>,

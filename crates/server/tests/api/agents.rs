@@ -1,12 +1,12 @@
 //! What agents may say.
 
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stackpro_domain::{InstanceId, ResourceId};
 use stackpro_server::auth::hash_token;
 use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, Resource, ResourceKind, ResourceState};
 
-use crate::common::Server;
+use crate::common::{Server, request};
 
 async fn instance(server: &Server, id: &str) -> ResourceId {
     let id: ResourceId = id.parse().unwrap();
@@ -83,6 +83,29 @@ async fn an_agent_enrols_once_and_again_only_when_its_answer_was_lost() {
     tx.update_instance(&row).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.status, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn a_setup_that_fails_tells_its_log_until_its_agent_has_enrolled() {
+    let server = Server::start().await;
+    let id = instance(&server, "r1").await;
+    let token = server.world.secrets.enrol_token(&id);
+    let tell = async |token: &str, log: String| {
+        let request = request(Method::POST, "/api/agents/setup-failed", token).body(log.into()).unwrap();
+        server.send(request).await.status
+    };
+    let kept = async || server.world.store.setup_failure(&id).await.unwrap();
+    assert_eq!(tell("guessed", "a lie".into()).await, StatusCode::FORBIDDEN);
+    assert_eq!(kept().await, None);
+    let log = format!("{}\u{1b}[31mfirst\nno room on the disk\n", "x".repeat(100_000));
+    assert_eq!(tell(&token, log).await, StatusCode::NO_CONTENT);
+    let failure = kept().await.unwrap();
+    assert!(failure.log.len() <= 8_000 && failure.log.ends_with("[31mfirst\nno room on the disk"), "{failure:?}");
+    assert_eq!(tell(&token, "x".repeat(300_000)).await, StatusCode::PAYLOAD_TOO_LARGE);
+
+    assert_eq!(server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.status, StatusCode::OK);
+    assert_eq!(kept().await, None, "it is over");
+    assert_eq!(tell(&token, "again".into()).await, StatusCode::FORBIDDEN);
 }
 
 /// Who learned the token later (it is in the instance's user data) cannot put a certificate of their own in

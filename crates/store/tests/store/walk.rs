@@ -9,8 +9,8 @@ use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::{ClientId, Time};
 use stackpro_store::{
     AuditRow, CertificateRow, ClientFilter, Committed, Contact, Counters, HostKind, Hosting, InstancePhase,
-    InstanceRow, MailEvent, Purpose, Resource, ResourceFilter, ResourceKind, ResourceState, Role, StackPhase,
-    StoreError, TillEventState, Usage,
+    InstanceRow, MailEvent, Purpose, Resource, ResourceFilter, ResourceKind, ResourceState, Role, SetupFailure,
+    StackPhase, StoreError, TillEventState, Usage,
 };
 
 use crate::place::Place;
@@ -215,7 +215,13 @@ async fn tokens_are_used_once(place: Place) {
     assert_eq!(tx.use_token(Purpose::SetPassword, "h1", NOW).await.unwrap(), None);
     assert_eq!(tx.use_token(Purpose::Enrol, "h0", NOW).await.unwrap(), None);
     assert_eq!(tx.use_token(Purpose::Enrol, "h1", NOW.plus(10)).await.unwrap(), None);
+    for (purpose, hash, at) in [(Purpose::SetPassword, "h1", 0), (Purpose::Enrol, "h0", 0), (Purpose::Enrol, "h1", 10)]
+    {
+        assert_eq!(tx.token_subject(purpose, hash, NOW.plus(at)).await.unwrap(), None);
+    }
+    assert_eq!(tx.token_subject(Purpose::Enrol, "h1", NOW).await.unwrap().as_deref(), Some("i1"));
     assert_eq!(tx.use_token(Purpose::Enrol, "h1", NOW).await.unwrap().as_deref(), Some("i1"));
+    assert_eq!(tx.token_subject(Purpose::Enrol, "h1", NOW).await.unwrap(), None);
     assert_eq!(tx.use_token(Purpose::Enrol, "h1", NOW).await.unwrap(), None);
     tx.commit().await.unwrap();
     store.forget_expired(NOW.plus(10)).await.unwrap();
@@ -264,6 +270,15 @@ async fn instances_and_stacks(place: Place) {
     one.clients = 1;
     assert_eq!(store.instance(&one.id).await.unwrap().unwrap(), one);
     assert_eq!(store.instance_by_cloud_id(one.cloud_id.as_ref().unwrap()).await.unwrap().unwrap(), one);
+
+    let failure = SetupFailure { log: "no room on the disk".into(), at: NOW };
+    for failure in [Some(failure), None] {
+        let mut tx = store.begin().await.unwrap();
+        tx.set_setup_failure(&bare.id, failure.as_ref()).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(store.setup_failure(&bare.id).await.unwrap(), failure);
+        assert_eq!(store.setup_failure(&one.id).await.unwrap(), None);
+    }
 
     let mut tx = store.begin().await.unwrap();
     tx.update_instance(&stackpro_store::InstanceRow { state: InstancePhase::Released, ..bare.clone() }).await.unwrap();

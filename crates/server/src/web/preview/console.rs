@@ -5,6 +5,7 @@ use stackpro_domain::time::{DAY, HOUR, MINUTE, SECOND};
 use stackpro_domain::zone::Zone;
 use stackpro_domain::{Cents, Micros};
 use stackpro_protocol::api::Reversal;
+use stackpro_store::SetupFailure;
 
 use super::{NOW, Pages, Words, id, invoices, show, usage, used_months};
 use crate::web::console;
@@ -295,6 +296,7 @@ fn instance(words: &Words) -> InstancePage {
         frame: words.console_frame(),
         row: words.instance("i-0f3a9c27d1", 7, false, true),
         version: Some(words.text()),
+        setup_failure: Some(SetupFailure { log: words.text(), at: NOW.plus(-HOUR) }),
         launched_at: Some(NOW.plus(-40 * DAY)),
         released_at: Some(NOW.plus(-HOUR)),
         lines: vec![
