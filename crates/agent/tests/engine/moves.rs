@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -12,7 +10,7 @@ use stackpro_testkit::wordpress::{Load, Outcome, Written, dump, rows};
 
 use crate::stacks::*;
 use crate::support::*;
-use crate::wordpress::{Author, pdf};
+use crate::wordpress::site;
 
 /// Two agents with engines, and a stack that serves at the first.
 async fn pair(recipe: &str, doors: Doors) -> Move<EngineAgent> {
