@@ -3,6 +3,7 @@
 //! Everything here is a plain value or a pure function. There is no IO, no async and no clock:
 //! the time and every random choice are arguments. Start reading at [`lifecycle`].
 
+pub mod admission;
 pub mod change;
 pub mod cost;
 pub mod ids;

@@ -4,6 +4,7 @@
 //! reading at [`world`], then [`http`] for how a request walks through, [`lives`] for how a client's life
 //! moves, and [`flows`] for what is done about it.
 
+pub mod admission;
 pub mod agents;
 pub mod auth;
 pub mod cache;

@@ -44,6 +44,9 @@ pub enum Error {
     Limit(#[from] LimitReached),
     #[error("too many requests")]
     TooMany { retry_after_ms: i64 },
+    /// The same, where waiting is not the best that can be done.
+    #[error("{message}")]
+    Crowded { retry_after_ms: i64, message: String },
     /// It may work in a moment.
     #[error("{0}")]
     Busy(&'static str),
@@ -79,7 +82,7 @@ impl Error {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Gone => StatusCode::GONE,
             Self::Taken { .. } | Self::NotNow(_) => StatusCode::CONFLICT,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooMany { .. } | Self::Crowded { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy(_) | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -115,6 +118,7 @@ impl Error {
                 let wait = format!("Try again in {} s.", whole_seconds(*retry_after_ms));
                 plain("too_many_requests", "A little slower, please", &wait)
             }
+            Self::Crowded { message, .. } => plain("too_many_requests", "Too many from one network", message),
             Self::Busy(why) => plain("busy", "Busy, back in a moment", why),
             Self::Unavailable(_) => {
                 plain("unavailable", "Not available right now", "Nothing is lost. Try again in a few seconds.")
@@ -127,7 +131,9 @@ impl Error {
 
     fn retry_after(&self) -> Option<i64> {
         match self {
-            Self::TooMany { retry_after_ms } => Some(whole_seconds(*retry_after_ms)),
+            Self::TooMany { retry_after_ms } | Self::Crowded { retry_after_ms, .. } => {
+                Some(whole_seconds(*retry_after_ms))
+            }
             Self::Busy(_) => Some(1),
             Self::Unavailable(_) => Some(5),
             _ => None,

@@ -59,6 +59,11 @@ impl Secrets {
         hex(&self.derive(&["portal-key", client.as_str()]))
     }
 
+    /// By which it is known who has had a trial, without keeping whose address it was.
+    pub fn claimant(&self, key: &str) -> String {
+        hex(&self.derive(&["claimant", key]))
+    }
+
     /// The key of the simulated Stripe's API, in the form of Stripe's own.
     pub fn till_api_key(&self) -> String {
         format!("sk_test_{}", &hex(&self.derive(&["till-api-key"]))[..32])

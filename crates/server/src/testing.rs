@@ -21,6 +21,8 @@ pub(crate) fn settings() -> Settings {
         cors_origins: Vec::new(),
         hash_queue: 64,
         rates: Rates::default(),
+        admission: stackpro_domain::admission::Rules::default(),
+        signup_networks: (24, 56),
         patience: crate::world::PATIENCE,
     }
 }

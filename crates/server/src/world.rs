@@ -8,9 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 use stackpro_cloud::{Cloud, MailAccount, Message};
+use stackpro_domain::admission;
 use stackpro_domain::plan::Plans;
 use stackpro_domain::prices::Prices;
-use stackpro_domain::time::{HOUR, MINUTE};
+use stackpro_domain::time::{DAY, HOUR, MINUTE};
 use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_store::{Committed, Store};
@@ -177,6 +178,10 @@ pub struct Settings {
     /// Passwords that may wait to be hashed; beyond it the answer is 503.
     pub hash_queue: usize,
     pub rates: Rates,
+    /// Whose sign-up is a trial, beside the rules that everybody has.
+    pub admission: admission::Rules,
+    /// Addresses with so many leading bits in common are one network: of IPv4, and of IPv6.
+    pub signup_networks: (u8, u8),
     /// How long one execution of a step waits for what should come soon (an agent's enrolment, a site's
     /// answer) before it counts as failed and is tried again.
     pub patience: Duration,
@@ -236,6 +241,7 @@ pub struct Rates {
     pub login_account: Rate,
     pub login_address: Rate,
     pub signup_address: Rate,
+    pub signup_network: Rate,
     pub contact_address: Rate,
     /// Mails that a member can cause by a button, per member.
     pub mail_member: Rate,
@@ -247,6 +253,7 @@ impl Default for Rates {
             login_account: Rate { limit: 10, window_ms: 10 * MINUTE },
             login_address: Rate { limit: 100, window_ms: 10 * MINUTE },
             signup_address: Rate { limit: 20, window_ms: HOUR },
+            signup_network: Rate { limit: 100, window_ms: DAY },
             contact_address: Rate { limit: 10, window_ms: HOUR },
             mail_member: Rate { limit: 10, window_ms: HOUR },
         }

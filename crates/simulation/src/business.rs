@@ -358,6 +358,8 @@ fn settings() -> Settings {
         cors_origins: Vec::new(),
         hash_queue: 1,
         rates: Rates::default(),
+        admission: stackpro_domain::admission::Rules::default(),
+        signup_networks: (24, 56),
         // Nothing comes by itself while the clock stands still: a step that must wait is tried again.
         patience: Duration::ZERO,
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use secrecy::ExposeSecret;
+use stackpro_domain::admission::Rules;
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::zone::Zone;
@@ -137,6 +138,7 @@ fn settings(config: &Config, listen: SocketAddr, roots: &Roots) -> Result<Settin
     let domain = &config.client_domain;
     let rates = Rates {
         signup_address: Rate { limit: config.signups_per_address_per_hour, ..Rates::default().signup_address },
+        signup_network: Rate { limit: config.signups_per_network_per_day, ..Rates::default().signup_network },
         ..Rates::default()
     };
     let time_zone = Zone::parse(&config.time_zone).ok_or_else(|| {
@@ -157,6 +159,8 @@ fn settings(config: &Config, listen: SocketAddr, roots: &Roots) -> Result<Settin
         cors_origins: config.cors_origins.clone(),
         hash_queue: config.hash_queue,
         rates,
+        admission: read(config.signup_rules.as_deref(), "", Rules::parse)?,
+        signup_networks: signup_networks(config)?,
         patience: stackpro_server::world::PATIENCE,
     })
 }
@@ -165,6 +169,16 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|e| {
         Fatal(format!("cannot listen on {address}: {e}. Is StackPro running already? --listen takes another address"))
     })
+}
+
+/// At least a network of a provider's customer each, at most a single address, or what an IPv6 household has.
+fn signup_networks(config: &Config) -> Result<(u8, u8)> {
+    let (v4, v6) = (config.signup_network_ipv4, config.signup_network_ipv6);
+    if (8..=32).contains(&v4) && (32..=64).contains(&v6) {
+        return Ok((v4, v6));
+    }
+    let advice = "the first must be from 8 to 32, the second from 32 to 64";
+    Err(Fatal(format!("STACKPRO_SIGNUP_NETWORK_IPV4 is {v4} and STACKPRO_SIGNUP_NETWORK_IPV6 is {v6}: {advice}")))
 }
 
 /// A file that the operator may replace: theirs, or the built-in one.

@@ -50,6 +50,12 @@ pub(crate) struct Config {
     pub warm_places: u32,
     pub hash_queue: usize,
     pub signups_per_address_per_hour: u32,
+    pub signups_per_network_per_day: u32,
+    /// Addresses with so many leading bits in common are one network.
+    pub signup_network_ipv4: u8,
+    pub signup_network_ipv6: u8,
+    /// Whom no rule stops, and domains that are a provider's or thrown away.
+    pub signup_rules: Option<PathBuf>,
     /// Whether the clients' names get certificates of a CA.
     pub acme: bool,
     pub acme_directory: String,
@@ -93,6 +99,9 @@ struct Defaults {
     warm_places: u32,
     hash_queue: usize,
     signups_per_address_per_hour: u32,
+    signups_per_network_per_day: u32,
+    signup_network_ipv4: u8,
+    signup_network_ipv6: u8,
     acme: bool,
     acme_directory: &'static str,
     acme_retry_seconds: u32,
@@ -116,6 +125,9 @@ fn defaults() -> Defaults {
         warm_places: 1,
         hash_queue: 64,
         signups_per_address_per_hour: 20,
+        signups_per_network_per_day: 100,
+        signup_network_ipv4: 24,
+        signup_network_ipv6: 56,
         acme: false,
         acme_directory: "https://acme-v02.api.letsencrypt.org/directory",
         acme_retry_seconds: 240,

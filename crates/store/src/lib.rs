@@ -29,6 +29,7 @@ mod records;
 mod reversals;
 mod tally;
 mod till;
+mod trials;
 mod usages;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +42,7 @@ use db::{Conn, Db};
 pub use error::{Result, StoreError};
 pub use model::*;
 pub use tally::statements;
+pub use trials::Trial;
 
 /// How a store works.
 #[derive(Clone)]

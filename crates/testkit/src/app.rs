@@ -126,7 +126,10 @@ impl TestApp {
     pub fn with(binary: impl Into<PathBuf>) -> Builder {
         let builder = Builder { binary: binary.into(), listen: "127.0.0.1:0".into(), env: Vec::new(), core: None };
         // Tests make more sign-ups from one address than people do, and pretend to come from others.
-        builder.env("STACKPRO_SIGNUPS_PER_ADDRESS_PER_HOUR", 100_000).env("STACKPRO_LOG", "info,sqlx=warn")
+        builder
+            .env("STACKPRO_SIGNUPS_PER_ADDRESS_PER_HOUR", 100_000)
+            .env("STACKPRO_SIGNUPS_PER_NETWORK_PER_DAY", 100_000)
+            .env("STACKPRO_LOG", "info,sqlx=warn")
     }
 
     pub async fn start(binary: impl Into<PathBuf>) -> Self {

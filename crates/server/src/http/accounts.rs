@@ -10,6 +10,7 @@ use stackpro_store::{Client, Contact, Member};
 use super::App;
 use super::extract::{Check, Json};
 use super::shape;
+use crate::admission;
 use crate::auth::{Address, Caller, limit_rate, password, session};
 use crate::lives::{self, NewClient};
 use crate::problem::{Error, Result};
@@ -18,9 +19,9 @@ use crate::world::dashboard_path;
 /// Sign up: a client, its owner, and a stack that is being provisioned.
 #[utoipa::path(post, path = "/api/auth/signup", tag = "accounts", request_body = SignupRequest, responses(
     (status = 201, body = SignupResponse, description = "Provisioning has begun; follow the deployment status"),
-    (status = 409, body = Problem, description = "The address has an account"),
-    (status = 422, body = Problem, description = "Fields are wrong"),
-    (status = 429, body = Problem, description = "Too many sign-ups from this network address"),
+    (status = 409, body = Problem, description = "The address has an account, or the company has had its trial"),
+    (status = 422, body = Problem, description = "Fields are wrong, or the address is one that is thrown away"),
+    (status = 429, body = Problem, description = "Too many sign-ups from this address or its network"),
     (status = 503, body = Problem, description = "Busy: try again after `Retry-After`"),
 ))]
 pub(super) async fn sign_up_api(
@@ -66,6 +67,7 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
         }
     }
     check.finish()?;
+    let admission = admission::judge(app, address, &email).await?;
     if world.store.member_by_email(&email).await?.is_some() {
         return Err(Error::email_taken());
     }
@@ -73,7 +75,9 @@ pub async fn sign_up(app: &App, address: &Address, request: &SignupRequest) -> R
     let plan = request.plan.clone();
     let new = NewClient { email, password_hash, first_name, last_name, company, plan, zone, recipe };
     let mut tx = world.store.begin().await?;
+    admission::check(world, &mut tx, &admission).await?;
     let made = lives::sign_up(world, &mut tx, new).await?;
+    admission::keep(world, &mut tx, &made.0.id, &admission).await?;
     tx.commit().await?;
     Ok(made)
 }

@@ -12,6 +12,7 @@ use stackpro_protocol::api::{ContactRequest, SignupRequest};
 use stackpro_store::{Member, Purpose, Tx};
 
 use super::form::{Open, Posted, Refusal, go, page, page_with, site_frame};
+use crate::admission;
 use crate::auth::{Address, Caller, hash_token, password, session};
 use crate::http::{self, App, home_of};
 use crate::problem::{Error, Result};
@@ -194,7 +195,8 @@ pub(super) async fn verify(State(app): State<App>, caller: Option<Caller>, Open(
         Some(mut member) if member.email_verified_at.is_none() => {
             member.email_verified_at = Some(world.now());
             tx.update_member(&member).await?;
-            (StatusCode::OK, Verification::Verified)
+            let lost = admission::confirmed(world, &mut tx, &member).await?;
+            (StatusCode::OK, lost.map_or(Verification::Verified, |whose| Verification::TrialOver { whose }))
         }
         Some(_) => (StatusCode::OK, Verification::Already),
         None => (StatusCode::GONE, Verification::Invalid),

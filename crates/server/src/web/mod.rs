@@ -38,6 +38,7 @@ pub const PAGES: &[&str] = &[
     "site/contact-sent",
     "site/verify",
     "site/verify-done",
+    "site/verify-over",
     "site/verify-again",
     "site/verify-invalid",
     "site/set-password",

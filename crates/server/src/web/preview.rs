@@ -330,6 +330,7 @@ fn site_pages(words: &Words) -> Pages {
         show("site/contact-sent", &contact(words, true)),
         show("site/verify", &verify(words, None)),
         show("site/verify-done", &verify(words, Some(site::Verification::Verified))),
+        show("site/verify-over", &verify(words, Some(site::Verification::TrialOver { whose: words.text() }))),
         show("site/verify-again", &verify(words, Some(site::Verification::Already))),
         show("site/verify-invalid", &verify(words, Some(site::Verification::Invalid))),
         show("site/set-password", &set_password(words, false)),

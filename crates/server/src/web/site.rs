@@ -99,9 +99,13 @@ pub struct Contact {
 }
 
 /// What a link in a mail led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verification {
     Verified,
+    /// Verified, but others have had the trial: this one has ended.
+    TrialOver {
+        whose: String,
+    },
     Already,
     /// Too old, used up, or no link of ours.
     Invalid,

@@ -33,6 +33,7 @@ async fn patient() -> Server {
         login_account: many,
         login_address: many,
         signup_address: many,
+        signup_network: many,
         contact_address: many,
         mail_member: many,
     };

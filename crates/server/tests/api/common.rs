@@ -243,6 +243,8 @@ fn settings() -> Settings {
         cors_origins: vec!["https://site.example".into()],
         hash_queue: 64,
         rates: Rates::default(),
+        admission: stackpro_domain::admission::Rules::default(),
+        signup_networks: (24, 56),
         patience: stackpro_server::world::PATIENCE,
     }
 }

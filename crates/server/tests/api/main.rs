@@ -6,6 +6,7 @@ mod common;
 mod costs;
 
 mod accounts;
+mod admission;
 mod agents;
 mod attention;
 mod authority;

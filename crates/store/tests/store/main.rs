@@ -33,4 +33,5 @@ mod samples;
 mod sight;
 mod torture;
 mod toy;
+mod trials;
 mod walk;
