@@ -58,7 +58,7 @@ async fn call(cloud: &Cloud, name: &str, id: &InstanceId) -> Result<()> {
         "compute.start" => cloud.compute.start(id).await,
         "compute.terminate" => cloud.compute.terminate(id).await,
         "buckets.create" => cloud.buckets.create(BUCKET, &tags("r")).await,
-        "buckets.link" => cloud.buckets.link(BUCKET, "k", &LinkUse::Get, Duration::from_secs(60)).await.map(drop),
+        "buckets.link" => cloud.buckets.link(BUCKET, "k", &LinkUse::Get, Duration::from_mins(1)).await.map(drop),
         "buckets.list" => cloud.buckets.list().await.map(drop),
         "roles.create" => cloud.roles.create(ROLE, &tags("r")).await,
         "roles.allow" => cloud.roles.allow(ROLE, &[BUCKET.into()]).await,
