@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_route53::types::RrType;
-use stackpro_cloud::{CloudError, Dns, Record, Result, Tags};
+use stackpro_cloud::{Check, CloudError, Dns, Record, Result, Tags};
 
 use crate::Aws;
+use crate::check::line;
 use crate::zone::{Edit, Found, RecordSet, Unmade, Zone};
 
 const PREFIX: &str = "_stackpro.";
@@ -41,6 +42,15 @@ struct Held {
 impl Route53 {
     pub fn new(aws: &Aws) -> Self {
         Self { zone: Arc::new(Zone::new(aws)), installation: aws.settings().installation.clone() }
+    }
+
+    /// What a doctor says of the zone; nothing is made by looking.
+    pub(crate) async fn check(&self) -> Check {
+        let domain = &self.zone.domain;
+        line("zone", self.zone.find().await, |zone| match zone {
+            Some(zone) => format!("{domain} is {}", zone.id.trim_start_matches("/hostedzone/")),
+            None => format!("{domain} is made with the first client; its domain must be delegated to it then"),
+        })
     }
 
     async fn held(&self, name: &str) -> Result<Held> {

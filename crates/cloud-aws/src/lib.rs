@@ -22,13 +22,15 @@ use std::sync::Arc;
 
 use aws_config::timeout::TimeoutConfig;
 use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
-use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_smithy_http_client::tls;
+use stackpro_cloud::Cloud;
 use tokio::sync::OnceCell;
 
+use check::Doctor;
 use identity::Identity;
 
+pub use aws_sdk_s3::config::Credentials;
 pub use buckets::S3;
 pub use check::Check;
 pub use compute::Ec2;
@@ -66,6 +68,24 @@ impl Aws {
     /// How the SDK reaches AWS.
     pub fn sdk(&self) -> &SdkConfig {
         &self.sdk
+    }
+
+    /// Everything that a cloud can do, by this account.
+    pub fn cloud(&self) -> Cloud {
+        let (compute, names) = (Ec2::new(self), Arc::new(Route53::new(self)));
+        let mail = Arc::new(Ses::new(self, &names));
+        let doctor =
+            Doctor { aws: self.clone(), compute: compute.clone(), names: Arc::clone(&names), mail: Arc::clone(&mail) };
+        Cloud {
+            name: "aws",
+            installation: self.settings.installation.clone(),
+            compute: Arc::new(compute),
+            buckets: Arc::new(S3::new(self)),
+            dns: names,
+            mail,
+            roles: Arc::new(Iam::new(self)),
+            checks: Arc::new(doctor),
+        }
     }
 
     /// The region that calls go to, if one is known.

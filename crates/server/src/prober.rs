@@ -10,6 +10,8 @@ use stackpro_domain::ClientId;
 use stackpro_protocol::agent::STACK_HEADER;
 use stackpro_tls::{ChainError, Roots};
 
+use crate::resolver::Resolver;
+
 #[derive(Clone)]
 pub struct Prober {
     http: reqwest::Client,
@@ -22,20 +24,24 @@ pub struct Prober {
 pub type Lookup = Arc<dyn Fn(&str) -> Option<SocketAddr> + Send + Sync>;
 
 impl Prober {
-    /// Through the world's DNS, or, on the local cloud, through its `door`.
-    pub fn new(door: Option<SocketAddr>, https: bool) -> Result<Self, ChainError> {
-        let scheme = if https { "https" } else { "http" };
-        Ok(Self { http: client(&Roots::default())?.build()?, scheme, door })
+    /// By http through one door, which knows every name: the local cloud's.
+    pub fn new(door: SocketAddr) -> Result<Self, ChainError> {
+        Ok(Self { http: client(&Roots::default())?.build()?, scheme: "http", door: Some(door) })
     }
 
-    /// By https, whose certificate these roots must vouch for. Through the world's DNS, unless there is a
-    /// `lookup` of our own.
-    pub fn https(roots: &Roots, lookup: Option<Lookup>) -> Result<Self, ChainError> {
+    /// By https, whose certificate these roots must vouch for, to where the `lookup` says.
+    pub fn https(roots: &Roots, lookup: Lookup) -> Result<Self, ChainError> {
+        let http = client(roots)?.dns_resolver(Names(lookup)).build()?;
+        Ok(Self { http, scheme: "https", door: None })
+    }
+
+    /// Through the world's DNS, as this name server tells it; as the system's resolver does when none.
+    pub fn world(https: bool, roots: &Roots, name_server: Option<SocketAddr>) -> Result<Self, ChainError> {
         let mut http = client(roots)?;
-        if let Some(lookup) = lookup {
-            http = http.dns_resolver(Names(lookup));
+        if let Some(server) = name_server {
+            http = http.dns_resolver(Resolver(server));
         }
-        Ok(Self { http: http.build()?, scheme: "https", door: None })
+        Ok(Self { http: http.build()?, scheme: if https { "https" } else { "http" }, door: None })
     }
 
     /// Whether this very client's stack answers at this host, which may have a port, and answers well; else what

@@ -103,7 +103,7 @@ impl Business {
             cloud: parts,
             agents: Agents::new(secrets.clone()).map_err(Failed::new)?,
             till: Till::new(till).map_err(Failed::new)?,
-            prober: Prober::new(Some(door), false).map_err(Failed::new)?,
+            prober: Prober::new(door).map_err(Failed::new)?,
             ids: Ids::seeded(plan.seed),
             clock: shared,
             recipes: stackpro_server::recipes::Recipes::default(),

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use secrecy::ExposeSecret;
+use stackpro_cloud::Cloud;
 use stackpro_domain::admission::Rules;
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::zone::Zone;
-use stackpro_domain::{Clock, names};
+use stackpro_domain::{Clock, Time, names};
 use stackpro_server::agents::Agents;
 use stackpro_server::auth::password::Passwords;
 use stackpro_server::ids::Ids;
@@ -25,9 +26,9 @@ use stackpro_tls::Roots;
 use stackpro_tls::acme::Directory;
 use tokio::net::TcpListener;
 
-use crate::config::Config;
+use crate::config::{CloudName, Config, REAL_STRIPE};
 use crate::local::Local;
-use crate::served;
+use crate::{aws, served};
 
 /// Anything that keeps a command from doing its work; the text says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,8 @@ pub(crate) struct App {
     pub config: Config,
     /// What everything acts through.
     pub world: Arc<World>,
-    pub local: Local,
+    /// What only the local cloud has; none on any other.
+    pub local: Option<Local>,
 }
 
 /// Where this process is reached, known once it listens; the configured address otherwise.
@@ -60,7 +62,7 @@ pub(crate) struct Reached {
 impl App {
     /// For a command that works beside a server: at the addresses that it last said.
     pub(crate) async fn beside(config: Config) -> Result<Self> {
-        let stripe = config.stripe_api_base.clone().unwrap_or_else(|| served::stripe_base(&config));
+        let stripe = config.real_stripe().unwrap_or_else(|| served::stripe_base(&config));
         let listen = served::last_address(&config).unwrap_or(config.listen);
         Self::open(config, &Reached { listen, stripe }).await
     }
@@ -68,23 +70,14 @@ impl App {
     pub(crate) async fn open(config: Config, reached: &Reached) -> Result<Self> {
         let roots = roots(&config)?;
         let settings = settings(&config, reached.listen, &roots)?;
-        if config.instance_tls.is_some() && !(config.acme && settings.is_https()) {
-            let needs = "STACKPRO_INSTANCE_TLS needs STACKPRO_ACME=true and an https STACKPRO_PUBLIC_URL";
-            return Err(Fatal(format!("{needs}: without a certificate no client's site could be looked at")));
-        }
-        // The operator's own senders; a client's name has an identity of its own.
-        let own = names::mail_domain(&settings.mail_from)
-            .ok_or_else(|| Fatal(format!("STACKPRO_MAIL_FROM is not a mail address: {}", settings.mail_from)))?;
-        let senders = vec![own, config.client_domain.clone()];
-        let local = Local::open(&config, reached.listen, senders)?;
-        let clock = Arc::clone(&local.clock) as Arc<dyn Clock>;
+        let Ground { cloud, clock, local, prober } = ground(&config, &settings, reached.listen, &roots).await?;
         let store = Store::open(&config.database_url(), stackpro_store::Options::new(Arc::clone(&clock))).await;
         let store = store.map_err(|e| Fatal::new("opening the database", e))?;
         let secrets = Secrets::new(master_key(&config)?);
         let world = World {
             agents: Agents::new(secrets.clone()).map_err(|e| Fatal::new("preparing to call agents", e))?,
             till: till(&config, reached, &secrets)?,
-            prober: prober(&settings, &local, reached.listen, &roots)?,
+            prober,
             ids: Ids::random(),
             clock,
             plans: read(config.plans.as_deref(), DEFAULT_PLANS, Plans::parse)?,
@@ -99,9 +92,9 @@ impl App {
             drift: stackpro_server::drift::LastDrift::default(),
             launch_checked: OnceLock::new(),
             mail_account: LastAccount::default(),
-            time_machine: Some(local.time_machine()),
-            mailbox: Some(local.mailbox()),
-            cloud: local.cloud.cloud(),
+            time_machine: local.as_ref().map(Local::time_machine),
+            mailbox: local.as_ref().map(Local::mailbox),
+            cloud,
             store,
             settings,
             secrets,
@@ -110,11 +103,52 @@ impl App {
     }
 }
 
+/// What a process stands on.
+struct Ground {
+    cloud: Cloud,
+    clock: Arc<dyn Clock>,
+    local: Option<Local>,
+    prober: Prober,
+}
+
+async fn ground(config: &Config, settings: &Settings, listen: SocketAddr, roots: &Roots) -> Result<Ground> {
+    let own = names::mail_domain(&settings.mail_from)
+        .ok_or_else(|| Fatal(format!("STACKPRO_MAIL_FROM is not a mail address: {}", settings.mail_from)))?;
+    match config.cloud {
+        CloudName::Local => {
+            if config.instance_tls.is_some() && !(config.acme && settings.is_https()) {
+                let needs = "STACKPRO_INSTANCE_TLS needs STACKPRO_ACME=true and an https STACKPRO_PUBLIC_URL";
+                return Err(Fatal(format!("{needs}: without a certificate no client's site could be looked at")));
+            }
+            // The operator's own senders; a client's name has an identity of its own.
+            let local = Local::open(config, listen, vec![own, config.client_domain.clone()])?;
+            let (cloud, clock) = (local.cloud.cloud(), Arc::clone(&local.clock) as Arc<dyn Clock>);
+            let prober = prober(settings, &local, listen, roots)?;
+            Ok(Ground { cloud, clock, local: Some(local), prober })
+        }
+        CloudName::Aws => {
+            let cloud = aws::open(config, settings).await?;
+            let prober = Prober::world(settings.is_https(), roots, config.resolver);
+            let prober = prober.map_err(|e| Fatal::new("preparing to probe", e))?;
+            Ok(Ground { cloud, clock: Arc::new(MachineClock), local: None, prober })
+        }
+    }
+}
+
+/// The machine's own time.
+struct MachineClock;
+
+impl Clock for MachineClock {
+    fn now(&self) -> Time {
+        Time(jiff::Timestamp::now().as_millisecond())
+    }
+}
+
 /// As a visitor comes: by https, and where the local cloud's instances have TLS, straight to them.
 fn prober(settings: &Settings, local: &Local, listen: SocketAddr, roots: &Roots) -> Result<Prober> {
     let prober = match local.lookup_of_tls_doors() {
-        Some(lookup) if settings.is_https() => Prober::https(roots, Some(lookup)),
-        _ => Prober::new(Some(listen), false),
+        Some(lookup) if settings.is_https() => Prober::https(roots, lookup),
+        _ => Prober::new(listen),
     };
     prober.map_err(|e| Fatal::new("preparing to probe", e))
 }
@@ -234,6 +268,10 @@ fn till(config: &Config, reached: &Reached, secrets: &Secrets) -> Result<Till> {
     };
     let secret_key = match &config.stripe_secret_key {
         Some(key) => key.expose_secret().to_owned(),
+        None if reached.stripe == REAL_STRIPE => {
+            let what = "STRIPE_SECRET_KEY is not set, and payments go to Stripe itself on this cloud";
+            return Err(Fatal(format!("{what}: make a restricted key in Stripe's dashboard")));
+        }
         None => secrets.till_api_key(),
     };
     let till = TillConfig {

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
 use figment::Figment;
 use figment::providers::{Env, Format, Serialized, Toml};
 use secrecy::SecretString;
@@ -16,11 +17,25 @@ use stackpro_cloud::local::{FaultSettings, TlsPorts};
 const COMMON: [&str; 5] =
     ["database_url", "client_domain", "stripe_secret_key", "stripe_webhook_secret", "stripe_api_base"];
 
+pub(crate) const REAL_STRIPE: &str = "https://api.stripe.com";
+
+/// Where resources live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum CloudName {
+    /// This machine
+    Local,
+    /// An account of AWS
+    Aws,
+}
+
 /// The settings of a process. `.env.example` explains each one.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "aws"), expect(dead_code, reason = "what is set for AWS is known in builds without it, too"))]
 pub(crate) struct Config {
     pub data: PathBuf,
+    pub cloud: CloudName,
     pub listen: SocketAddr,
     pub stripe_listen: Option<SocketAddr>,
     /// Of the local cloud's name server, on loopback; 0 takes any.
@@ -47,6 +62,28 @@ pub(crate) struct Config {
     /// One secret, or two separated by a comma while one replaces the other.
     pub stripe_webhook_secret: Option<SecretString>,
     pub dns_ttl_seconds: u32,
+    /// The name server by which clients' names are looked up; the system's when none.
+    pub resolver: Option<SocketAddr>,
+    /// Tells installations in one account of AWS apart.
+    pub installation: String,
+    pub aws_region: Option<String>,
+    /// An emulator's, instead of AWS's own addresses.
+    pub aws_endpoint: Option<String>,
+    /// Longest time for one call.
+    pub aws_patience_seconds: u64,
+    /// Where instances are: public subnets of one VPC; the default VPC's when none.
+    pub aws_subnets: Vec<String>,
+    /// Of an instance, in GiB.
+    pub aws_volume_gib: i32,
+    /// ARN of the policy that is the most that instances' roles may do.
+    pub aws_permissions_boundary: Option<String>,
+    /// ARN of the key that buckets are encrypted with.
+    pub aws_kms_key: Option<String>,
+    /// ARNs of those who reach clients' buckets beside this process.
+    pub aws_bucket_principals: Vec<String>,
+    /// The folder from which instances install this program, and the checksum of its SHA256SUMS.
+    pub release_url: Option<String>,
+    pub release_sha256: Option<String>,
     pub warm_places: u32,
     pub hash_queue: usize,
     pub signups_per_address_per_hour: u32,
@@ -89,6 +126,7 @@ pub(crate) enum LogFormat {
 #[derive(Serialize)]
 struct Defaults {
     data: &'static str,
+    cloud: CloudName,
     listen: &'static str,
     dns_port: u16,
     client_domain: &'static str,
@@ -96,6 +134,11 @@ struct Defaults {
     name: &'static str,
     time_zone: &'static str,
     dns_ttl_seconds: u32,
+    installation: &'static str,
+    aws_patience_seconds: u64,
+    aws_subnets: [&'static str; 0],
+    aws_volume_gib: i32,
+    aws_bucket_principals: [&'static str; 0],
     warm_places: u32,
     hash_queue: usize,
     signups_per_address_per_hour: u32,
@@ -115,6 +158,7 @@ struct Defaults {
 fn defaults() -> Defaults {
     Defaults {
         data: "data",
+        cloud: CloudName::Local,
         listen: "127.0.0.1:8080",
         dns_port: 0,
         client_domain: "stackpro.localhost",
@@ -122,6 +166,11 @@ fn defaults() -> Defaults {
         name: "StackPro",
         time_zone: "UTC",
         dns_ttl_seconds: 2,
+        installation: "stackpro",
+        aws_patience_seconds: 20,
+        aws_subnets: [],
+        aws_volume_gib: 30,
+        aws_bucket_principals: [],
         warm_places: 1,
         hash_queue: 64,
         signups_per_address_per_hour: 20,
@@ -144,6 +193,8 @@ fn defaults() -> Defaults {
 pub(crate) struct Overrides {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud: Option<CloudName>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 }
@@ -172,6 +223,12 @@ impl Config {
             Some(url) => url.expose_secret().to_owned(),
             None => format!("sqlite:{}", self.data.join("stackpro.db").display()),
         }
+    }
+
+    /// Where the till's Stripe is, unless it is the simulated one that this product runs.
+    pub(crate) fn real_stripe(&self) -> Option<String> {
+        let is_real = self.stripe_secret_key.is_some() || self.cloud == CloudName::Aws;
+        self.stripe_api_base.clone().or_else(|| is_real.then(|| REAL_STRIPE.to_owned()))
     }
 
     /// The simulated Stripe is beside the site: the next port, unless any will do.

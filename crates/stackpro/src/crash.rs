@@ -42,7 +42,7 @@ impl CrashAt {
     }
 
     /// To be called at every instant; returns where nothing is to happen, and when the agents are dead.
-    pub(crate) fn at(&self, claim: &Claim, moment: Moment, cloud: &LocalCloud) {
+    pub(crate) fn at(&self, claim: &Claim, moment: Moment, local: Option<&LocalCloud>) {
         let name = match moment {
             Moment::Before => "before",
             Moment::After => "after",
@@ -59,6 +59,7 @@ impl CrashAt {
                 let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
             }
             Victim::Agents => {
+                let Some(cloud) = local else { return };
                 let killed = tokio::task::block_in_place(|| cloud.kill_agents());
                 tracing::warn!(?killed, "every agent was killed, as the setting crash_at says");
                 let _ = killed.and_then(|killed| writeln!(marker, "{killed}"));

@@ -3,6 +3,7 @@
 //! Start reading at [`app`] (what a process is made of), then [`serve`].
 
 mod app;
+mod aws;
 mod command;
 mod config;
 mod crash;

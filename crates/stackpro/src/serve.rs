@@ -32,7 +32,10 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     let shutdown = CancellationToken::new();
     let tasks = TaskTracker::new();
     let router = stackpro_server::router(Arc::clone(&app.world));
-    let router = app.local.serve(router, simulated, (&app.config, &app.world), &shutdown, &tasks)?;
+    let router = match &app.local {
+        Some(local) => local.serve(router, simulated, (&app.config, &app.world), &shutdown, &tasks)?,
+        None => router,
+    };
     start_work(&app, &shutdown, &tasks)?;
     let link = operator_link(&app.world).await?;
     let served = Served {
@@ -84,8 +87,8 @@ fn start_work(app: &App, shutdown: &CancellationToken, tasks: &TaskTracker) -> R
     let mut runner = Runner::new(journal, registry, Arc::clone(world), owner, RunnerConfig::default());
     if let Some(text) = &app.config.crash_at {
         let crash = CrashAt::parse(text, &app.config.data).map_err(Fatal)?;
-        let cloud = app.local.cloud.clone();
-        runner = runner.with_hook(move |claim, moment| crash.at(claim, moment, &cloud));
+        let local = app.local.as_ref().map(|local| local.cloud.clone());
+        runner = runner.with_hook(move |claim, moment| crash.at(claim, moment, local.as_ref()));
     }
     if let Some(text) = &app.config.fail_at {
         let fail = FailAt::parse(text, &app.config.data).map_err(Fatal)?;

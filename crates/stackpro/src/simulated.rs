@@ -25,9 +25,8 @@ pub(crate) enum SimulatedStripe {
 
 impl SimulatedStripe {
     pub(crate) async fn bind(config: &Config) -> Result<Self> {
-        if config.stripe_secret_key.is_some() || config.stripe_api_base.is_some() {
-            let base = config.stripe_api_base.clone();
-            return Ok(Self::Elsewhere(base.unwrap_or_else(|| "https://api.stripe.com".into())));
+        if let Some(base) = config.real_stripe() {
+            return Ok(Self::Elsewhere(base));
         }
         let folder = stripe_folder(config);
         let failed = |e| Fatal::new(&format!("preparing {}", folder.display()), e);

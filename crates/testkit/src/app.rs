@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::aws::{Emulator, Resolver};
 use crate::processes::processes_of;
 use crate::wait::eventually;
 
@@ -38,6 +40,8 @@ pub struct Builder {
     listen: String,
     env: Vec<(String, String)>,
     core: Option<usize>,
+    /// The world's DNS, where it is not our own edge that leads to clients' sites.
+    world: Option<Resolver>,
 }
 
 /// The real `stackpro serve`, its instances and its simulated Stripe. On its end nothing of it is left.
@@ -81,6 +85,19 @@ impl Builder {
         self
     }
 
+    /// On this account of AWS instead of the local cloud. It listens beside the account's name server, always
+    /// at the same address, since instances know it.
+    #[must_use]
+    pub fn on_aws(mut self, account: &Emulator) -> Self {
+        // Without a port, as on AWS: sites and console have their own addresses.
+        let address = account.beside(80).to_string();
+        for (name, value) in account.environment() {
+            self = self.env(&name, value);
+        }
+        self.world = Some(account.resolver());
+        self.env("STACKPRO_PUBLIC_URL", format!("http://{}", account.beside(80).ip())).listen(&address)
+    }
+
     /// `postgres://…`
     #[must_use]
     pub fn database(self, url: &str) -> Self {
@@ -109,11 +126,14 @@ impl Builder {
     async fn start_in(self, folder: Option<TempDir>, data: PathBuf) -> TestApp {
         // Fails when there is one already, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder()
+        let mut http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .timeout(Duration::from_secs(30))
-            .build()
-            .expect("an HTTP client");
+            .no_proxy();
+        if let Some(world) = &self.world {
+            http = http.dns_resolver(Arc::new(world.clone()));
+        }
+        let http = http.build().expect("an HTTP client");
         let info = ServeInfo { url: String::new(), stripe_url: None, pid: 0, operator_link: None };
         let mut app = TestApp { builder: self, folder, data, process: None, info, http, is_guest: false };
         app.launch().await;
@@ -124,7 +144,8 @@ impl Builder {
 impl TestApp {
     /// `binary` is `env!("CARGO_BIN_EXE_stackpro")` in the tests of the binary's crate.
     pub fn with(binary: impl Into<PathBuf>) -> Builder {
-        let builder = Builder { binary: binary.into(), listen: "127.0.0.1:0".into(), env: Vec::new(), core: None };
+        let listen = "127.0.0.1:0".to_owned();
+        let builder = Builder { binary: binary.into(), listen, env: Vec::new(), core: None, world: None };
         // Tests make more sign-ups from one address than people do, and pretend to come from others.
         builder
             .env("STACKPRO_SIGNUPS_PER_ADDRESS_PER_HOUR", 100_000)
@@ -176,9 +197,12 @@ impl TestApp {
         self.request(Method::POST, path).json(body)
     }
 
-    /// A request to a client's public name. The name is in the header alone, since not every system
-    /// resolves names below `localhost`.
+    /// A request to a client's public name. On the local cloud the name is in the header alone, since not
+    /// every system resolves names below `localhost`.
     pub fn at_host(&self, method: Method, site: &str, path: &str) -> RequestBuilder {
+        if self.builder.world.is_some() {
+            return self.http.request(method, format!("{}{path}", site.trim_end_matches('/')));
+        }
         let host = site.split_once("://").map_or(site, |(_, rest)| rest);
         self.http.request(method, self.url(path)).header("host", host.trim_end_matches('/'))
     }
@@ -328,7 +352,8 @@ impl TestApp {
             eprintln!("--- GET /health: {}", self.health());
         }
         self.kill9();
-        let output = self.command(&["stop"]);
+        // Instances elsewhere end with their account.
+        let stopped = self.builder.world.is_none().then(|| self.command(&["stop"]));
         let left = settled(&self.data);
         for pid in &left {
             let pid = rustix::process::Pid::from_raw(*pid as i32).expect("a process id");
@@ -338,9 +363,10 @@ impl TestApp {
             eprintln!("--- the server's last words\n{}\n{}", self.log_tail(), self.agents_log_tail());
             return;
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "stackpro stop: {said}");
-        assert!(left.is_empty(), "processes {left:?} were left over: {said}");
+        if let Some(output) = stopped {
+            assert!(output.status.success(), "stackpro stop: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        assert!(left.is_empty(), "processes {left:?} were left over");
     }
 }
 
@@ -367,7 +393,8 @@ fn last_lines(log: &Path) -> String {
 }
 
 fn is_setting(name: &str) -> bool {
-    name.starts_with("STACKPRO_") || name.starts_with("STRIPE_") || matches!(name, "DATABASE_URL" | "CLIENT_DOMAIN")
+    let ours = ["STACKPRO_", "STRIPE_", "AWS_"].iter().any(|prefix| name.starts_with(prefix));
+    ours || matches!(name, "DATABASE_URL" | "CLIENT_DOMAIN")
 }
 
 /// Who still works in the folder, once those that are ending have ended.

@@ -9,6 +9,7 @@
 #![allow(clippy::expect_used, clippy::print_stderr)]
 
 mod app;
+pub mod aws;
 mod browser;
 mod ca;
 mod engine;

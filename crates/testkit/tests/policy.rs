@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use stackpro_testkit::aws::{calls_in_the_code, texts_in, texts_of};
 
 /// Where an action has not the name of its call, or one call needs several: the Service Authorization Reference,
 /// <https://docs.aws.amazon.com/service-authorization/latest/reference/reference.html>.
@@ -46,33 +47,6 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Every text between quotes in a file or in the files of a folder, without their tests.
-fn texts_of(path: &Path) -> BTreeSet<String> {
-    if path.is_dir() {
-        return fs::read_dir(path).unwrap().flat_map(|entry| texts_of(&entry.unwrap().path())).collect();
-    }
-    let text = fs::read_to_string(path).unwrap();
-    texts_in(text.split("#[cfg(test)]").next().unwrap_or_default())
-}
-
-fn texts_in(code: &str) -> BTreeSet<String> {
-    code.lines().flat_map(|line| line.split('"').skip(1).step_by(2).map(str::to_owned)).collect()
-}
-
-fn calls_in_the_code() -> BTreeSet<String> {
-    let texts = texts_of(&root().join("crates/cloud-aws/src")).into_iter();
-    let found: BTreeSet<String> = texts.filter(|text| is_call(text)).collect();
-    assert!(found.len() > 50, "{found:?}");
-    found
-}
-
-fn is_call(text: &str) -> bool {
-    let services = ["ec2", "iam", "route53", "s3", "servicequotas", "ses", "sns", "ssm", "sts"];
-    let Some((service, operation)) = text.split_once('.') else { return false };
-    let letters = operation.bytes().all(|byte| byte.is_ascii_alphanumeric());
-    services.contains(&service) && letters && operation.starts_with(|first: char| first.is_ascii_uppercase())
-}
-
 fn statements(file: &str) -> Vec<Value> {
     let text = fs::read_to_string(root().join("deploy/iam").join(file)).unwrap();
     serde_json::from_str::<Value>(&text).unwrap()["Statement"].as_array().unwrap().clone()
@@ -91,8 +65,9 @@ fn allowed(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_policy_allows_what_the_code_calls_and_nothing_else() {
-    let allowed = allowed("control-plane.json");
-    let needed: BTreeSet<String> = calls_in_the_code().iter().flat_map(|call| actions_of(call)).collect();
+    let (allowed, calls) = (allowed("control-plane.json"), calls_in_the_code());
+    assert!(calls.len() > 50, "{calls:?}");
+    let needed: BTreeSet<String> = calls.iter().flat_map(|call| actions_of(call)).collect();
     let missing: Vec<_> = needed.difference(&allowed).collect();
     let surplus: Vec<_> = allowed.difference(&needed).collect();
     assert!(missing.is_empty() && surplus.is_empty(), "not allowed: {missing:#?}; needed by no call: {surplus:#?}");

@@ -1,7 +1,8 @@
 //! Instances: EC2. What all of an installation's instances share is in [`ground`] (network, security group,
 //! launch template), how one begins in [`launch`], what it runs from in [`image`], and what it installs in
-//! [`userdata`].
+//! [`userdata`]; what must be so before is in [`check`].
 
+mod check;
 mod ground;
 mod image;
 mod launch;

@@ -103,7 +103,7 @@ fn report(settings: &AwsSettings, spec: &LaunchSpec) -> String {
 }
 
 /// Both are read by a shell.
-fn check(release: &Release) -> Result<(), String> {
+pub(super) fn check(release: &Release) -> Result<(), String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~:/".contains(c);
     if !(release.url.starts_with("https://") || release.url.starts_with("http://")) || !release.url.chars().all(plain) {
         return Err(format!("STACKPRO_RELEASE_URL is {:?}, which is no plain https:// address", release.url));

@@ -124,7 +124,7 @@ impl Server {
             cloud: cloud.cloud(),
             agents: Agents::new(secrets.clone()).unwrap(),
             till: Till::new(till).unwrap(),
-            prober: Prober::new(None, false).unwrap(),
+            prober: Prober::new(std::net::SocketAddr::from(([127, 0, 0, 1], 9))).unwrap(),
             ids: Ids::random(),
             clock: clock.clone(),
             recipes: Recipes::read(None, &["site".into(), "wordpress".into()]).unwrap(),

@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use stackpro_domain::ClientId;
 
 use crate::app::{App, Fatal, Result};
-use crate::config::{Config, LogFormat, Overrides};
+use crate::config::{CloudName, Config, LogFormat, Overrides};
 use crate::serve;
 
 /// The control plane of a managed-hosting business. Without a command it serves.
@@ -33,6 +33,9 @@ struct Options {
     /// The folder that holds everything [default: data]
     #[arg(long, global = true, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// Where resources live [default: local]
+    #[arg(long, global = true)]
+    cloud: Option<CloudName>,
     /// Where the site, the API and the console listen [default: 127.0.0.1:8080]
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<SocketAddr>,
@@ -147,8 +150,9 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> Result<ExitCode> {
-    let Options { data, listen, config, json } = cli.options;
-    let config = Config::read(config.as_deref(), &Overrides { data, listen }).map_err(|e| Fatal::new("settings", e))?;
+    let Options { data, cloud, listen, config, json } = cli.options;
+    let config =
+        Config::read(config.as_deref(), &Overrides { data, cloud, listen }).map_err(|e| Fatal::new("settings", e))?;
     // One crypto provider for every TLS connection of the process.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let command = cli.command.unwrap_or(Command::Serve);
@@ -180,8 +184,10 @@ async fn run(command: Command, config: Config, json: bool) -> Result<ExitCode> {
         Command::Simulate(options) => simulate::run(options, json).await?,
         Command::Doctor => return doctor::run(config, json).await,
         Command::Stop => {
-            let app = App::beside(config).await?;
-            let failed = app.local.cloud.stop_all().await;
+            let local = App::beside(config).await?.local;
+            let local =
+                local.ok_or_else(|| Fatal("only the local cloud's instances can be stopped like this".into()))?;
+            let failed = local.cloud.stop_all().await;
             for (instance, error) in &failed {
                 show::error(&format!("{instance} did not end: {error}"));
             }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::Value;
 use stackpro_testkit::{TestApp, eventually};
 
-use crate::journey::gone;
 use crate::product;
+use crate::travel::gone;
 
 /// The buckets that each role of the local cloud may use.
 fn roles(app: &TestApp) -> BTreeMap<String, Vec<String>> {

@@ -4,6 +4,8 @@
 mod access;
 mod api;
 mod bad_input;
+#[cfg(not(feature = "aws"))]
+mod clouds;
 mod costs;
 mod journey;
 mod kill;
@@ -13,6 +15,7 @@ mod postgres;
 mod recipes;
 mod restart;
 mod tls;
+mod travel;
 mod webhooks;
 
 use stackpro_testkit::{Builder, TestApp};

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 use stackpro_testkit::Person;
 
-use crate::journey::{gone, healthy};
 use crate::product;
+use crate::travel::{gone, healthy};
 
 #[tokio::test]
 async fn a_buckets_name_that_somebody_has_gives_way_to_the_next() {

@@ -6,8 +6,8 @@ use reqwest::StatusCode;
 use serde_json::Value;
 use stackpro_testkit::{Person, eventually, postgres};
 
-use crate::journey::travel;
 use crate::product;
+use crate::travel::travel;
 
 #[tokio::test]
 async fn the_whole_journey_on_postgresql() {

@@ -7,8 +7,8 @@ use serde_json::Value;
 use stackpro_testkit::wordpress::{Load, Outcome, WordPress, Written, dump, rows};
 use stackpro_testkit::{Engine, PASSWORD, Person, TestApp, eventually};
 
-use crate::journey::gone;
 use crate::product;
+use crate::travel::gone;
 
 /// Everything at the engine goes with the test, also when it fails.
 struct Cleared(String);

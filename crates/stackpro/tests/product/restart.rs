@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::{Method, StatusCode};
 use stackpro_testkit::{PASSWORD, Person, Portal, TestApp, eventually, processes_of};
 
-use crate::journey::healthy;
 use crate::product;
+use crate::travel::healthy;
 
 const WITHIN: Duration = Duration::from_mins(1);
 

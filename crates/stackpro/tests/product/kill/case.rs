@@ -7,7 +7,7 @@ use stackpro_testkit::{Browser, Form, PASSWORD, Person, Portal, TestApp, eventua
 use super::writer::{Site, Writer};
 use super::{COMMIT_OF_A_MOVE, Point, WITHIN};
 use crate::access::roles_of;
-use crate::journey::{gone, healthy};
+use crate::travel::{gone, healthy};
 
 pub(super) struct Case {
     person: Person,
