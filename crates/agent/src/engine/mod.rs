@@ -1,14 +1,15 @@
 //! Stacks in containers: whatever Compose can run, with Docker or Podman.
 //!
 //! One project a client: a network that reaches no other client's, users of its own (Podman), and limits on
-//! each service. Nothing is published: the front door reaches a stack at its address on its own network. [`model`] says what is run, [`project`]
-//! runs it, [`keeper`] makes what is into what shall be, again and again: containers outlive the agent, and
-//! are found by their labels. Compose itself makes and replaces containers; everything else is the engine's
-//! own API ([`socket`]).
+//! each service. Nothing is published: the front door reaches a stack at its address on its own network. [`model`]
+//! says what is run, [`project`] runs it, [`names`] lets its programs find each other, [`keeper`] makes what is into
+//! what shall be, again and again: containers outlive the agent, and are found by their labels. Compose itself makes
+//! and replaces containers; everything else is the engine's own API ([`socket`]).
 
 pub(crate) mod front;
 pub(crate) mod keeper;
 mod model;
+mod names;
 pub(crate) mod project;
 pub(crate) mod setup;
 mod socket;
@@ -86,7 +87,7 @@ pub(crate) struct Engine {
 }
 
 /// A container of a stack, as the engine last saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Container {
     pub id: String,
     pub client: String,
@@ -94,8 +95,16 @@ pub(crate) struct Container {
     /// The model from which it was made.
     pub model: String,
     pub state: String,
-    /// On its network, while it runs.
-    pub address: Option<IpAddr>,
+    /// While it runs.
+    pub networks: Vec<Network>,
+}
+
+/// Where a container is on a network, and by which names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Network {
+    pub name: String,
+    pub address: IpAddr,
+    pub aliases: Vec<String>,
 }
 
 impl Engine {
@@ -223,6 +232,13 @@ fn container(listed: &Value) -> Option<Container> {
         service: text(&labels[model::SERVICE]),
         model: text(&labels[model::MODEL]),
         state: text(&listed["State"]),
-        address: networks.values().find_map(|network| network["IPAddress"].as_str()?.parse().ok()),
+        networks: networks.iter().filter_map(network).collect(),
     })
+}
+
+fn network((name, listed): (&String, &Value)) -> Option<Network> {
+    let address = listed["IPAddress"].as_str()?.parse().ok()?;
+    let aliases = listed["Aliases"].as_array().into_iter().flatten().filter_map(|alias| alias.as_str());
+    let is_name = |alias: &&str| alias.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    Some(Network { name: name.clone(), address, aliases: aliases.filter(is_name).map(str::to_owned).collect() })
 }

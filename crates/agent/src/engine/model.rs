@@ -9,6 +9,8 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 use stackpro_domain::recipe::Size;
 
+use super::names;
+
 /// Labels of everything that belongs to a stack: which agent made it, for whom, and from what exactly.
 pub(crate) const AGENT: &str = "com.stackpro.agent";
 pub(crate) const CLIENT: &str = "com.stackpro.client";
@@ -59,6 +61,8 @@ pub(crate) struct Place<'a> {
     pub client: &'a str,
     /// The recipe's files lie here.
     pub files: &'a Path,
+    /// The services' hosts files lie here, where they have any.
+    pub hosts: Option<&'a Path>,
     /// A folder for each volume is made here.
     pub volumes: &'a Path,
     pub sizes: &'a BTreeMap<String, Size>,
@@ -131,14 +135,15 @@ fn prepare_service(
     }
     service.entry("restart").or_insert_with(|| "unless-stopped".into());
     let mounts = service.remove("volumes").unwrap_or_default();
-    let mounts: Result<Vec<Value>, String> =
-        mounts.as_array().into_iter().flatten().map(|mount| mount_of(mount, place, volumes)).collect();
+    let mounts = mounts.as_array().into_iter().flatten().map(|mount| mount_of(mount, place, volumes));
+    let mut mounts: Vec<Value> = mounts.collect::<Result<_, String>>()?;
+    mounts.extend(place.hosts.map(|folder| bind(&names::file(folder, name), &"/etc/hosts".into(), true)));
     let memory = u64::from(size.memory_mb) * 1024 * 1024;
     let labels = service.entry("labels").or_insert_with(|| json!({}));
     labels[AGENT] = place.agent.into();
     labels[CLIENT] = place.client.into();
     let set = json!({
-        "volumes": mounts?,
+        "volumes": mounts,
         "mem_limit": memory.to_string(),
         // As much as memory: no swap beside it.
         "memswap_limit": memory.to_string(),
@@ -165,31 +170,29 @@ fn prepare_service(
 /// A volume becomes a folder of the stack's, and a file of the recipe's is mounted to be read.
 fn mount_of(mount: &Value, place: &Place, volumes: &mut BTreeSet<String>) -> Result<Value, String> {
     let (kind, source) = (mount["type"].as_str().unwrap_or_default(), mount["source"].as_str().unwrap_or_default());
-    let bind = |source: &Path, read_only: bool| {
-        let source = source.display().to_string();
-        let options = json!({ "create_host_path": false });
-        Ok(
-            json!({ "type": "bind", "source": source, "target": mount["target"], "read_only": read_only, "bind": options }),
-        )
-    };
     match kind {
         "tmpfs" => Ok(mount.clone()),
         "volume" if is_name(source) => {
             volumes.insert(source.to_owned());
-            bind(&place.volumes.join(source), mount["read_only"] == true)
+            Ok(bind(&place.volumes.join(source), &mount["target"], mount["read_only"] == true))
         }
         "volume" => Err("a volume needs a name, of small letters, digits, - and _".into()),
         "bind" => {
             let path = Path::new(source);
             let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
             if plain && path.starts_with(place.files) && path != place.files {
-                bind(path, true)
+                Ok(bind(path, &mount["target"], true))
             } else {
                 Err(format!("it may mount volumes and the recipe's own files, not {source:?}"))
             }
         }
         _ => Err(format!("a stack may not mount {kind:?}")),
     }
+}
+
+fn bind(source: &Path, target: &Value, read_only: bool) -> Value {
+    let (source, options) = (source.display().to_string(), json!({ "create_host_path": false }));
+    json!({ "type": "bind", "source": source, "target": target, "read_only": read_only, "bind": options })
 }
 
 fn is_name(name: &str) -> bool {
@@ -248,6 +251,7 @@ mod tests {
             agent: "i-1",
             client: "acme",
             files: Path::new("/recipe"),
+            hosts: first_user.map(|_| Path::new("/stack/hosts")),
             volumes: Path::new("/stack/volumes"),
             sizes,
             first_user,
@@ -265,6 +269,8 @@ mod tests {
         assert_eq!((&web["cpus"], &web["pids_limit"]), (&json!(0.5), &json!(20)));
         assert_eq!(web["volumes"][0]["source"], "/stack/volumes/site");
         assert_eq!(web["volumes"][1]["read_only"], true);
+        let hosts = (&web["volumes"][2]["source"], &web["volumes"][2]["target"]);
+        assert_eq!(hosts, (&json!("/stack/hosts/web.hosts"), &json!("/etc/hosts")));
         assert!(web.get("ports").is_none(), "nothing is published");
         assert_eq!((&web["cap_drop"], &web["security_opt"]), (&json!(["ALL"]), &json!(["no-new-privileges"])));
         assert_eq!((&web["labels"][CLIENT], &web["labels"][AGENT]), (&json!("acme"), &json!("i-1")));

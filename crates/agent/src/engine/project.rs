@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::model::{self, Model, Place, USERS};
 use super::socket::{EngineError, Result};
-use super::{Container, Engine, Engines, setup};
+use super::{Container, Engine, Engines, names, setup};
 use crate::volumes::Volumes;
 use crate::{blocking, disk};
 
@@ -160,9 +160,13 @@ impl Project {
         let runs = |c: &Container| matches!(c.state.as_str(), "running" | "paused");
         if !is_whole(&found, &model, runs) {
             self.see(None, self.seen().problem);
+            // Those who stay go on to find each other; where the others will be is not known yet.
+            found.retain(|c| c.model == model.label && runs(c));
+            self.tell_names(engine, &model.services, &found)?;
             self.compose(engine, &["up", "--detach", "--remove-orphans", "--no-build"]).await?;
             found = engine.containers(Some(self.client.as_str())).await?;
         }
+        self.tell_names(engine, &model.services, &found)?;
         let address = address_of(&found, compose_of(spec)?)?;
         if self.seen().ready != Some(address) {
             self.become_ready(spec, address, HEALTHY).await?;
@@ -178,6 +182,7 @@ impl Project {
             return Ok(());
         }
         engine.remove(self.client.as_str(), false).await?;
+        self.tell_names(engine, &model.services, &[])?;
         self.compose(engine, &["create", "--no-build"]).await
     }
 
@@ -187,6 +192,7 @@ impl Project {
         let found = engine.containers(Some(self.client.as_str())).await?;
         engine.all("start", &found).await?;
         let found = engine.containers(Some(self.client.as_str())).await?;
+        self.tell_names(engine, found.iter().map(|c| &c.service), &found)?;
         self.become_ready(spec, address_of(&found, compose_of(spec)?)?, longest).await
     }
 
@@ -248,11 +254,12 @@ impl Project {
         let args = ["config", "--format", "json"];
         let config = engine.compose(&self.name(engine), &files.join("compose.yaml"), &args, &compose.variables).await?;
         let config: Value = serde_json::from_slice(&config).map_err(|error| EngineError::Recipe(error.to_string()))?;
-        let kept = self.kept();
+        let (kept, hosts) = (self.kept(), self.hosts());
         let place = Place {
             agent: &engine.agent,
             client: self.client.as_str(),
             files: &files,
+            hosts: engine.has_users().then_some(&hosts),
             volumes: self.volumes.root(),
             sizes: &compose.sizes,
             first_user: engine.has_users().then_some(kept.first_user),
@@ -283,6 +290,16 @@ impl Project {
         Ok(())
     }
 
+    /// Lets the programs of these services find each other where these containers are.
+    fn tell_names<'a>(
+        &self,
+        engine: &Engine,
+        services: impl IntoIterator<Item = &'a String>,
+        found: &[Container],
+    ) -> io::Result<()> {
+        if engine.has_users() { names::write(&self.hosts(), services, found) } else { Ok(()) }
+    }
+
     async fn compose(&self, engine: &Engine, args: &[&'static str]) -> Result<()> {
         self.change(|kept| kept.made = true)?;
         // The model has no variables any more.
@@ -291,6 +308,10 @@ impl Project {
 
     fn file(&self) -> PathBuf {
         self.folder.join("compose.json")
+    }
+
+    fn hosts(&self) -> PathBuf {
+        self.folder.join("hosts")
     }
 
     /// What Compose calls it.
@@ -326,7 +347,7 @@ fn compose_of(spec: &StackSpec) -> Result<&Compose> {
 /// Where the front door finds it.
 fn address_of(found: &[Container], compose: &Compose) -> Result<SocketAddr> {
     let front = found.iter().find(|c| c.service == compose.service);
-    let address = front.and_then(|c| c.address).map(|address| (address, compose.port).into());
+    let address = front.and_then(|c| c.networks.first()).map(|at| (at.address, compose.port).into());
     address.ok_or_else(|| EngineError::NotHealthy(format!("{} has no address: it ended", compose.service)))
 }
 

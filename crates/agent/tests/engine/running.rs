@@ -51,6 +51,10 @@ async fn a_stack_lives_as_it_is_told_and_leaves_nothing_behind() {
     assert!(std::os::unix::fs::MetadataExt::uid(&mine) >= 0x1000_0000);
     assert_ne!(agent.run(&spec, "cat /proc/self/uid_map").await.split_whitespace().nth(1), Some("0"));
 
+    // Its services find each other without asking anyone.
+    let found = agent.run(&spec, "getent -s files hosts worker | tr -s ' '").await;
+    assert!(found.ends_with(" worker") || found.contains(" worker "), "{found}");
+
     // The agent is killed: the containers run on, and are found.
     let before = agent.containers();
     assert_eq!(before.len(), 2);
@@ -90,6 +94,34 @@ async fn a_stack_lives_as_it_is_told_and_leaves_nothing_behind() {
         assert!(!agent.folder(spec).exists());
     }
     assert_eq!((agent.containers(), agent.networks()), (vec![], vec![]));
+}
+
+/// Podman's own name server is deaf for a moment each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_finds_its_own_while_others_come_and_go() {
+    let (server, _) = control_plane().await;
+    let agent = EngineAgent::start(&server).await;
+    let spec = stack("acme-law-7f3k", "plain");
+    agent.put_stack(&spec).await;
+    agent.answers(&spec, "/").await;
+    let name = format!("beside-{}", agent.id());
+    let others = tokio::task::spawn_blocking(move || {
+        for _ in 0..10 {
+            podman(&["network", "create", &name]);
+            podman(&["run", "--rm", "--network", &name, "--entrypoint=true", "docker.io/library/mariadb:11"]);
+            podman(&["network", "rm", &name]);
+        }
+    });
+    let script = "php -r '$n = 0; $bad = []; while (!file_exists(\"/data/over\")) { $t = microtime(true); \
+        $at = gethostbyname(\"worker\"); $n++; $ms = (int) (1000 * (microtime(true) - $t)); \
+        if ($at === \"worker\" || $ms > 1000) $bad[] = \"$at after $ms ms\"; usleep(2000); } \
+        echo $n > 500 ? \"asked\" : \"only $n\", implode($bad);'";
+    let asked = agent.run(&spec, script);
+    let over = async {
+        others.await.unwrap();
+        std::fs::write(agent.folder(&spec).join("volumes/data/over"), "").unwrap();
+    };
+    assert_eq!(tokio::join!(asked, over).0, "asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
