@@ -7,7 +7,7 @@ use stackpro_domain::{ClientId, Time};
 use crate::db::Conn;
 use crate::error::Result;
 use crate::model::{Client, HostKind, Hosting};
-use crate::query::{Id, Record, Row, Statement, json, q};
+use crate::query::{Id, Record, Row, Statement, json, q, values};
 use crate::{Store, Tx};
 
 macro_rules! select_client {
@@ -30,6 +30,9 @@ pub(crate) const NEXT_DUE: &str = "SELECT min(n) AS n FROM ( \
     UNION ALL SELECT min(next_at) FROM mails WHERE next_at IS NOT NULL \
     UNION ALL SELECT min(next_at) FROM till_events WHERE next_at IS NOT NULL) AS due";
 pub(crate) const NEXT_DATE: &str = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
+
+/// How many clients one statement inserts at most: far below any limit on arguments.
+const CHUNK: usize = 500;
 
 const CONFLICTS: &[(&str, &str)] = &[
     ("clients_pkey", "client"),
@@ -157,12 +160,25 @@ impl Tx {
 
     /// Conflicts: `client`, `host`, `customer`.
     pub async fn insert_client(&mut self, client: &Client) -> Result<()> {
-        self.touch(client.id.as_str());
-        let sql = "INSERT INTO clients (id, company, plan, billing_interval, state, life, next_at, stack, hosting_id, \
-            host, customer_id, subscription_id, certificate, portal_rotation, recipe, created_at) \
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)";
-        columns(q(sql), client)?.bind(client.created_at).run(&mut self.conn).await?;
-        self.keep_term(client).await
+        self.insert_clients(std::slice::from_ref(client)).await
+    }
+
+    /// The same for many at once.
+    pub async fn insert_clients(&mut self, clients: &[Client]) -> Result<()> {
+        let head = "INSERT INTO clients (id, company, plan, billing_interval, state, life, next_at, stack, hosting_id, \
+            host, customer_id, subscription_id, certificate, portal_rotation, recipe, created_at) VALUES";
+        for chunk in clients.chunks(CHUNK) {
+            let mut insert = values(head, 16, chunk.len(), "");
+            for client in chunk {
+                insert = columns(insert, client)?.bind(client.created_at);
+            }
+            insert.run(&mut self.conn).await?;
+        }
+        for client in clients {
+            self.touch(client.id.as_str());
+            self.keep_term(client).await?;
+        }
+        Ok(())
     }
 
     /// Writes all of it, and when its life moves next. Conflicts: `host`, `customer`.

@@ -92,6 +92,49 @@ async fn check(url: &str) {
     }
 }
 
+/// 20,000 clients, of whom 100 are due.
+const MANY: &str = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 20000) \
+    INSERT INTO clients (id, company, plan, state, life, next_at, stack, host, portal_rotation, created_at) \
+    SELECT 'client-' || n, 'Company', 'starter', 'trial', '{}', CASE WHEN n <= 100 THEN n ELSE 1000000 + n END, 'ready', \
+    'host-' || n, 0, 0 FROM numbers";
+
+/// With the statistics that both databases plan by, and nothing forbidden: of many clients the due ones alone are
+/// read, in their order.
+async fn check_due(url: &str) {
+    let store = Store::open(url, Options { connections: 1, ..Options::new(Arc::new(Still)) }).await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    q(MANY).run(&mut tx.conn).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut tx = store.begin().await.unwrap();
+    q("ANALYZE").run(&mut tx.conn).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.due_clients(Time(1_000), 500).await.unwrap().len(), 100);
+    let mut conn = store.read().await.unwrap();
+    let due = q(crate::clients::DUE).bind(Time(1_000)).bind(500_i64);
+    let lines: Vec<Line> = due.explained(&conn).all(&mut conn).await.unwrap();
+    let plan: Vec<&str> = lines.iter().map(|line| line.0.as_str()).collect();
+    let plan = plan.join("\n");
+    let (search, condition) = match conn {
+        Conn::Pg(_) => ("Index Scan using clients_next_at", "Index Cond: (next_at <="),
+        _ => ("SEARCH clients USING INDEX clients_next_at", "(next_at<?)"),
+    };
+    assert!(plan.contains(search) && plan.contains(condition), "{plan}");
+    for wasteful in ["Seq Scan", "SCAN", "Sort", "TEMP B-TREE", "Filter"] {
+        assert!(!plan.contains(wasteful), "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn sqlite_reads_of_many_clients_the_due_ones_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    check_due(&format!("sqlite:{}", folder.path().join("x.db").display())).await;
+}
+
+#[tokio::test]
+async fn postgres_reads_of_many_clients_the_due_ones_alone() {
+    check_due(&stackpro_testkit::postgres::database().await).await;
+}
+
 #[tokio::test]
 async fn sqlite_reads_by_index() {
     let folder = tempfile::tempdir().unwrap();

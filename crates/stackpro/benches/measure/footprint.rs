@@ -143,7 +143,7 @@ fn client(id: &ClientId, life: Life, now: Time) -> Client {
     }
 }
 
-fn owner(client: &ClientId, number: u64, now: Time) -> Member {
+pub(crate) fn owner(client: &ClientId, number: u64, now: Time) -> Member {
     Member {
         id: format!("member-{number}").parse().expect("an id"),
         client_id: Some(client.clone()),

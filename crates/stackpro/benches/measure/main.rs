@@ -6,6 +6,7 @@
 
 mod bare;
 mod footprint;
+mod lifecycle;
 mod load;
 mod logins;
 mod migration;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         ["webhooks"] => runtime.block_on(throughput::webhooks()),
         ["logins"] => runtime.block_on(logins::measure()),
         ["simulate"] => simulate::measure(),
+        ["lifecycle"] => runtime.block_on(lifecycle::measure()),
         ["footprint"] => runtime.block_on(footprint::measure()),
         other => {
             eprintln!("there is no measure {other:?}; ./measure lists them");
