@@ -34,7 +34,7 @@ pub fn check(
     used: Used,
 ) -> std::result::Result<(), NoChange> {
     match life.state {
-        State::Active => {}
+        State::Active if life.given.is_none() => {}
         State::PastDue => return Err(NoChange::PaymentDue),
         _ => return Err(NoChange::PaysNothing),
     }

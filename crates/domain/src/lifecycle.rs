@@ -12,6 +12,7 @@
 //! | grace | paid → active · its days are over → suspended |
 //! | active | payment fails → past due · cancelled → suspended at the period's end |
 //! | past due | paid → active · dunning is over → suspended |
+//! | active, given | paid → active · its date comes → grace |
 //! | suspended | paid, or resumed by the operator → active or trial · retention is over → deleted |
 //! | deleted | never |
 
@@ -55,7 +56,7 @@ impl State {
         matches!(self, Self::Trial | Self::Grace | Self::Active | Self::PastDue)
     }
 
-    /// An instance of its own.
+    /// An instance of its own, and its plan's limits: paid for, or given ([`Life::pays`]).
     pub const fn is_paying(self) -> bool {
         matches!(self, Self::Active | Self::PastDue)
     }
@@ -84,6 +85,16 @@ pub struct Life {
     /// What they are to be told when it is day; of several things only the last.
     #[serde(default)]
     pub untold: Option<Untold>,
+    /// Active for nothing: the operator gave the plan.
+    #[serde(default)]
+    pub given: Option<Given>,
+}
+
+/// A plan for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// None is for ever.
+    pub until: Option<Time>,
 }
 
 /// Something that waits for the day.
@@ -121,6 +132,9 @@ pub enum Event {
     TrialExtended { days: i64 },
     /// By the operator: so many days more until the suspension of one who has not paid.
     GraceGranted { days: i64 },
+    /// By the operator: a plan for nothing, to one who pays for none, until a date or for ever. Given again it
+    /// lasts as long as was said last.
+    PlanGiven { until: Option<Time> },
     /// By the operator, or by the client.
     Deleted,
 }
@@ -181,7 +195,13 @@ impl Life {
             reminded_until: now,
             zone: Zone::default(),
             untold: None,
+            given: None,
         }
+    }
+
+    /// They pay for their plan, or are about to be charged for it again.
+    pub const fn pays(&self) -> bool {
+        self.state.is_paying() && self.given.is_none()
     }
 
     /// Applies what happened. The same event twice changes nothing the second time.
@@ -197,19 +217,20 @@ impl Life {
         match event {
             Event::DateCame => Ok(self.until(trial, now)),
             Event::Paid { until } => Ok(self.paid(until)),
-            Event::PeriodChanged { until } if self.state.is_paying() => {
+            Event::PeriodChanged { until } if self.pays() => {
                 let (life, effects) = self.paid(until);
                 Ok((Self { paid_until: Some(until), ..life }, effects))
             }
             Event::PaymentFailed { dunning_ends_at } => Ok(self.payment_failed(dunning_ends_at, now)),
-            Event::CancelsAtPeriodEnd(cancels) if self.state.is_paying() => {
+            Event::CancelsAtPeriodEnd(cancels) if self.pays() => {
                 Ok((Self { cancels_at_period_end: cancels, ..self.clone() }, Vec::new()))
             }
             Event::PeriodChanged { .. } | Event::CancelsAtPeriodEnd(_) => Err(self.refuse(event)),
-            Event::SubscriptionEnded if self.state.is_paying() => Ok(self.suspend(trial, now)),
+            Event::SubscriptionEnded if self.pays() => Ok(self.suspend(trial, now)),
             Event::SubscriptionEnded => Ok((self.clone(), Vec::new())),
             Event::TrialCancelled => match self.state {
                 State::Trial | State::Grace => Ok(self.suspend(trial, now)),
+                State::Active if self.given.is_some() => Ok(self.suspend(trial, now)),
                 State::Suspended => Ok((self.clone(), Vec::new())),
                 _ => Err(self.refuse(event)),
             },
@@ -218,6 +239,7 @@ impl Life {
             Event::Resumed { extra_days } => self.resume(extra_days, trial, now),
             Event::TrialExtended { days } => self.extend_trial(days, trial, now),
             Event::GraceGranted { days } => self.grant_grace(days, now),
+            Event::PlanGiven { until } => self.give(until, trial, now),
             Event::Deleted => Ok((
                 Self { state: State::Deleted, untold: None, ..self.clone() },
                 vec![Effect::Delete, Effect::Mail(Reminder::Deleted)],
@@ -238,6 +260,8 @@ impl Life {
             Event::Resumed { .. } => "resumed",
             Event::TrialExtended { .. } => "given more days of trial",
             Event::GraceGranted { .. } => "given more days of grace",
+            Event::PlanGiven { .. } if self.pays() => "given a plan: it pays for one",
+            Event::PlanGiven { .. } => "given a plan that ends before now",
             Event::Deleted => "deleted",
         };
         Refused { from: self.state, what }
@@ -251,8 +275,9 @@ impl Life {
             dunning_ends_at: None,
             suspended_at: None,
             delete_at: None,
-            cancels_at_period_end: self.cancels_at_period_end && self.state.is_paying(),
+            cancels_at_period_end: self.cancels_at_period_end && self.pays(),
             untold: None,
+            given: None,
             ..self.clone()
         };
         let effects = match self.state {
@@ -264,7 +289,7 @@ impl Life {
     }
 
     fn payment_failed(&self, dunning_ends_at: Time, now: Time) -> Moved {
-        if !self.state.is_paying() {
+        if !self.pays() {
             return (self.clone(), Vec::new()); // A first payment that fails changes nothing: they stay where they are.
         }
         let life = Self { state: State::PastDue, dunning_ends_at: Some(dunning_ends_at), ..self.clone() };
@@ -282,6 +307,7 @@ impl Life {
             dunning_ends_at: None,
             reminded_until: self.reminded_until.max(at),
             untold: Some(Untold { reminder: Reminder::Suspended, since: at }),
+            given: None,
             ..self.clone()
         };
         (life, vec![Effect::Suspend])
@@ -318,6 +344,27 @@ impl Life {
         Ok((life, if self.state == State::Grace { vec![Effect::Notice] } else { Vec::new() }))
     }
 
+    fn give(&self, until: Option<Time>, trial: &Trial, now: Time) -> Result<Moved, Refused> {
+        if self.pays() || until.is_some_and(|until| until <= now) {
+            return Err(self.refuse(Event::PlanGiven { until }));
+        }
+        let trial_ends_at = until.unwrap_or(self.trial_ends_at);
+        let life = Self {
+            state: State::Active,
+            given: Some(Given { until }),
+            // What follows is what follows a trial.
+            trial_ends_at,
+            grace_ends_at: trial_ends_at.plus_days(trial.grace_days),
+            cancels_at_period_end: false,
+            suspended_at: None,
+            delete_at: None,
+            reminded_until: now,
+            untold: None,
+            ..self.clone()
+        };
+        Ok((life, if self.state == State::Active { Vec::new() } else { vec![Effect::RunDedicated] }))
+    }
+
     fn grant_grace(&self, days: i64, now: Time) -> Result<Moved, Refused> {
         if !matches!(self.state, State::Trial | State::Grace) || !GIVEN_DAYS.contains(&days) {
             return Err(self.refuse(Event::GraceGranted { days }));
@@ -336,8 +383,9 @@ impl Life {
                     life.reminded_until = life.reminded_until.max(life.wanted_at(reminder).unwrap_or(due.at));
                     life.untold = Some(Untold { reminder, since: due.at });
                 }
-                Due::Grace => {
+                Due::Grace | Due::GivenEnds => {
                     life.state = State::Grace;
+                    life.given = None;
                     life.untold = Some(Untold { reminder: Reminder::GraceBegan, since: due.at });
                     effects.push(Effect::Notice);
                 }
@@ -370,6 +418,7 @@ impl Life {
         let (at, what) = match self.state {
             State::Trial => (Some(self.trial_ends_at), Due::Grace),
             State::Grace => (Some(self.grace_ends_at), Due::Suspension),
+            State::Active if self.given.is_some() => (self.given.and_then(|given| given.until), Due::GivenEnds),
             // The till says when a period is paid; only a cancelled one ends by its date alone.
             State::Active => (self.paid_until.filter(|_| self.cancels_at_period_end), Due::Suspension),
             State::PastDue => (self.dunning_ends_at, Due::Suspension),
@@ -391,7 +440,7 @@ impl Life {
     fn moves(&self) -> Vec<Next> {
         let Some(end) = self.ends() else { return Vec::new() };
         let (days_before, reminder): (&[i64], fn(i64) -> Reminder) = match end.what {
-            Due::Grace => (&[7, 3, 1], |days| Reminder::TrialEndsIn { days }),
+            Due::Grace | Due::GivenEnds => (&[7, 3, 1], |days| Reminder::TrialEndsIn { days }),
             Due::Deletion => (&[7, 1], |days| Reminder::DeletionIn { days }),
             Due::Suspension | Due::Reminder(_) => return vec![end],
         };
@@ -443,6 +492,8 @@ pub struct Next {
 pub enum Due {
     Reminder(Reminder),
     Grace,
+    /// The plan that was given ends.
+    GivenEnds,
     Suspension,
     Deletion,
 }
@@ -453,6 +504,7 @@ impl Due {
         match self {
             Self::Reminder(_) => "We send a reminder",
             Self::Grace => "The trial ends; the site stays up for the days of grace",
+            Self::GivenEnds => "The plan that was given to you ends; the site stays up for the days of grace",
             Self::Suspension => "The site is suspended; the data is kept",
             Self::Deletion => "The data is deleted",
         }

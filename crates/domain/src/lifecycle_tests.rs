@@ -114,6 +114,54 @@ fn dunning_then_suspension_then_payment() {
 }
 
 #[test]
+fn a_plan_that_was_given_ends_as_a_trial_does() {
+    let trial = trial();
+    let life = Life::begin(&trial, day(0)).apply(Event::DateCame, &trial, day(18)).unwrap().0;
+    assert_eq!(life.state, State::Suspended);
+    let (mut life, effects) = life.apply(Event::PlanGiven { until: Some(day(100)) }, &trial, day(20)).unwrap();
+    assert_eq!((life.state, life.pays(), effects), (State::Active, false, vec![Effect::RunDedicated]));
+    // What the till says of a subscription that is over or never began changes nothing.
+    for event in [Event::SubscriptionEnded, Event::PaymentFailed { dunning_ends_at: day(30) }] {
+        assert_eq!(life.apply(event, &trial, day(21)).unwrap(), (life.clone(), vec![]), "{event:?}");
+    }
+    assert!(life.apply(Event::CancelsAtPeriodEnd(true), &trial, day(21)).is_err());
+    let mut told = Vec::new();
+    for today in 21..=140 {
+        let (next, effects) = life.apply(Event::DateCame, &trial, day(today)).unwrap();
+        told.extend(mails(&effects).into_iter().map(|mail| (today, mail)));
+        life = next;
+    }
+    assert_eq!(
+        told,
+        [
+            (93, Reminder::TrialEndsIn { days: 7 }),
+            (97, Reminder::TrialEndsIn { days: 3 }),
+            (99, Reminder::TrialEndsIn { days: 1 }),
+            (100, Reminder::GraceBegan),
+            (103, Reminder::Suspended),
+            (126, Reminder::DeletionIn { days: 7 }),
+            (132, Reminder::DeletionIn { days: 1 }),
+            (133, Reminder::Deleted),
+        ]
+    );
+}
+
+#[test]
+fn a_plan_for_ever_has_no_date_and_can_be_paid_for_or_shortened() {
+    let trial = trial();
+    let given = Event::PlanGiven { until: None };
+    let (life, _) = Life::begin(&trial, day(0)).apply(given, &trial, day(1)).unwrap();
+    assert_eq!((life.next(), life.apply(given, &trial, day(2)).unwrap().1), (None, vec![]));
+    let (shorter, effects) = life.apply(Event::PlanGiven { until: Some(day(9)) }, &trial, day(3)).unwrap();
+    assert_eq!((shorter.ends().map(|end| end.at), effects), (Some(day(9)), vec![]));
+    let (paid, effects) = life.apply(Event::Paid { until: day(40) }, &trial, day(4)).unwrap();
+    assert_eq!((paid.pays(), paid.given, effects), (true, None, vec![]), "they are on an instance of their own");
+    assert!(paid.apply(given, &trial, day(5)).unwrap_err().to_string().contains("it pays for one"));
+    assert!(life.apply(Event::PlanGiven { until: Some(day(2)) }, &trial, day(3)).is_err());
+    assert_eq!(life.apply(Event::TrialCancelled, &trial, day(3)).unwrap().0.state, State::Suspended);
+}
+
+#[test]
 fn nothing_brings_a_deleted_client_back() {
     let trial = trial();
     let (life, _) = Life::begin(&trial, day(0)).apply(Event::Deleted, &trial, day(1)).unwrap();
@@ -136,6 +184,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (0i64..400).prop_map(|d| Event::PeriodChanged { until: day(d) }),
         1 => (-5i64..100).prop_map(|days| Event::TrialExtended { days }),
         1 => (-5i64..100).prop_map(|days| Event::GraceGranted { days }),
+        2 => proptest::option::of(0i64..400).prop_map(|until| Event::PlanGiven { until: until.map(day) }),
     ]
 }
 
@@ -160,8 +209,24 @@ proptest! {
                 prop_assert!(after > now);
             }
             // A life that keeps paying is never suspended by a date.
-            if event == Event::DateCame && life.state == State::Active && !life.cancels_at_period_end {
+            if event == Event::DateCame && life.pays() && life.state == State::Active && !life.cancels_at_period_end {
                 prop_assert_eq!(next.state, State::Active);
+            }
+            // A plan is given to one who pays for none, and is no payment.
+            if let Event::PlanGiven { until } = event {
+                prop_assert!(!life.pays() && until.is_none_or(|until| until > now));
+                prop_assert_eq!((next.state, next.given), (State::Active, Some(Given { until })));
+            }
+            prop_assert!(next.given.is_none() || next.state == State::Active && !next.pays());
+            // While it holds, nothing but the operator, the client or a payment ends it, whatever the till says.
+            let ended = matches!(event, Event::Suspended | Event::TrialCancelled | Event::Deleted | Event::Paid { .. });
+            let holds = life.given.is_some_and(|given| given.until.is_none_or(|until| until > now));
+            if holds && !ended {
+                prop_assert!(next.given.is_some() && next.state == State::Active, "{event:?}");
+            }
+            // When it ends, the days of grace are whole.
+            if let (State::Grace, Some(Given { until: Some(until) })) = (next.state, life.given) {
+                prop_assert_eq!(next.grace_ends_at, until.plus_days(trial.grace_days));
             }
             // Stopping to serve and starting again are always told to the machines.
             if life.state.is_served() && next.state == State::Suspended {
@@ -282,7 +347,7 @@ fn who_pays_in_the_night_is_not_told_in_the_morning_that_the_trial_is_over() {
 #[test]
 fn a_life_that_was_written_before_there_were_zones_can_be_read() {
     let mut old = serde_json::to_value(Life::begin(&trial(), day(0))).unwrap();
-    for new in ["zone", "untold"] {
+    for new in ["zone", "untold", "given"] {
         old.as_object_mut().unwrap().remove(new).unwrap();
     }
     assert_eq!(serde_json::from_value::<Life>(old).unwrap(), Life::begin(&trial(), day(0)));

@@ -115,6 +115,9 @@ pub struct Client {
     pub plan: String,
     /// `month` or `year`, once they pay.
     pub interval: Option<String>,
+    /// The plan costs nothing: the operator gave it, for ever or until the date that is next.
+    #[serde(default)]
+    pub given: bool,
     #[schema(value_type = String)]
     pub created_at: Time,
     /// What happens next, and when.
@@ -290,6 +293,16 @@ pub struct Reversal {
     /// Until when a dispute must be answered, or its money is lost.
     #[schema(value_type = Option<String>)]
     pub answer_by: Option<Time>,
+}
+
+/// A plan for nothing, given by the operator.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GivePlanRequest {
+    pub plan_id: String,
+    /// RFC 3339; left out is for ever.
+    #[serde(default)]
+    pub until: Option<String>,
 }
 
 /// The operator's way to make a client. The owner gets a mail with a link to set their password.

@@ -176,7 +176,10 @@ impl Tx {
         }
         for client in clients {
             self.touch(client.id.as_str());
-            self.keep_term(client).await?;
+            // Who is new has no term that could end.
+            if client.life.pays() {
+                self.keep_term(client).await?;
+            }
         }
         Ok(())
     }
@@ -193,7 +196,7 @@ impl Tx {
 
     /// Since when the client pays for what: what is over gets its end, and what is new its beginning.
     async fn keep_term(&mut self, client: &Client) -> Result<()> {
-        let (now, pays) = (self.store.now(), client.life.state.is_paying());
+        let (now, pays) = (self.store.now(), client.life.pays());
         let interval = client.interval.unwrap_or(Interval::Month).as_str();
         // Who is suspended is so from its date, also when that was noticed later.
         let over = client.life.suspended_at.map_or(now, |at| at.min(now));

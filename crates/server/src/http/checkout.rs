@@ -66,7 +66,7 @@ pub async fn begin_checkout(
 ) -> Result<Checkout> {
     let (plan, interval) = wanted(world, &request.plan_id, &request.interval)?;
     let row = world.store.client(client).await?.ok_or(Error::NotFound)?;
-    if row.life.state.is_paying() {
+    if row.life.pays() {
         return Err(Error::NotNow("This client pays already. Change the plan on the billing page.".into()));
     }
     if row.life.state == stackpro_domain::lifecycle::State::Deleted {

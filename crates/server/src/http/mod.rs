@@ -31,7 +31,7 @@ use utoipa_axum::routes;
 pub use accounts::{contact, home_of, log_in, sign_up};
 pub use checkout::begin_checkout;
 pub use clients::{deployment, row};
-pub use operator::{Gift, Order, REVERSALS, give_days, lift_suppression, order, retry_event, set_going};
+pub use operator::{Gift, Order, REVERSALS, give_days, give_plan, lift_suppression, order, retry_event, set_going};
 pub use plan::{change_plan, invoices, preview_plan, set_cancelled};
 
 use crate::auth::token::Tokens;
@@ -136,6 +136,7 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(operator::deploy))
         .routes(routes!(operator::order_client))
         .routes(routes!(operator::give_days_api))
+        .routes(routes!(operator::give_plan_api))
         .routes(routes!(operator::get_reversals))
         .routes(routes!(operator::order_flow))
         .routes(routes!(health::get_health))

@@ -4,8 +4,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use stackpro_domain::lifecycle::{Event, GIVEN_DAYS};
-use stackpro_domain::{ClientId, FlowId};
-use stackpro_protocol::api::{DeployRequest, DeployResponse, Problem, Reversal};
+use stackpro_domain::{ClientId, FlowId, Time};
+use stackpro_protocol::api::{DeployRequest, DeployResponse, GivePlanRequest, Problem, Reversal};
 use stackpro_store::{AuditRow, Client, Member, StackPhase};
 
 use super::extract::{Check, Json};
@@ -205,6 +205,55 @@ pub async fn give_days(app: &App, operator: &Member, client: &ClientId, what: Gi
     };
     lives::apply(world, &mut tx, &mut row, event).await?;
     tx.audit(&audit(app, operator, what.action(), Some(client), &format!("{days} days"))).await?;
+    Ok(tx.commit().await?)
+}
+
+/// Give a client who pays for none a plan for nothing, until a time or for ever. It is no revenue; when it ends, the
+/// days of grace begin, after the reminders of a trial. Given again it lasts as long as was said last.
+#[utoipa::path(put, path = "/api/operator/clients/{client_id}/plan", tag = "operator", security(("bearer" = [])),
+    params(("client_id" = String, Path)), request_body = GivePlanRequest, responses(
+    (status = 204, description = "It is given"),
+    (status = 401, body = Problem, description = "Not signed in"),
+    (status = 403, body = Problem, description = "Only an operator may do this"),
+    (status = 404, body = Problem, description = "No such client"),
+    (status = 409, body = Problem, description = "The client pays for a plan, or is deleted"),
+    (status = 422, body = Problem, description = "No such plan, or not a time ahead"),
+))]
+pub(super) async fn give_plan_api(
+    State(app): State<App>,
+    Operator(operator): Operator,
+    Path(client): Path<String>,
+    Json(request): Json<GivePlanRequest>,
+) -> Result<StatusCode> {
+    let client: ClientId = client.parse().map_err(|_| Error::NotFound)?;
+    give_plan(&app, &operator, &client, &request).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The one way, for the API and the console alike.
+pub async fn give_plan(app: &App, operator: &Member, client: &ClientId, request: &GivePlanRequest) -> Result<()> {
+    let world = &app.world;
+    let mut check = Check::default();
+    if world.plans.get(&request.plan_id).is_none() {
+        check.wrong("planId", "is none of the plans");
+    }
+    let until: Option<Time> = request.until.as_ref().map(|until| {
+        let time = until.parse().ok().filter(|until| *until > world.now());
+        check.take("until", time, "must be a time ahead, such as 2027-01-31T00:00:00Z, or be left out")
+    });
+    check.finish()?;
+    let mut tx = world.store.begin().await?;
+    let mut row = tx.client(client).await?.ok_or(Error::NotFound)?;
+    let before = row.clone();
+    row.plan.clone_from(&request.plan_id);
+    row.interval = None;
+    lives::apply(world, &mut tx, &mut row, Event::PlanGiven { until }).await?;
+    if before.life.state.is_paying() && row.plan != before.plan {
+        lives::plan_changed(world, &mut tx, &row).await?;
+    }
+    tx.update_client(&row).await?;
+    let length = until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
+    tx.audit(&audit(app, operator, "give plan", Some(client), &format!("{} {length}", row.plan))).await?;
     Ok(tx.commit().await?)
 }
 

@@ -144,7 +144,7 @@ pub async fn change_plan(world: &World, client: &ClientId, request: &PlanChangeR
         return Err(Error::NotNow("These amounts are too old. Look at them anew, then confirm.".into()));
     }
     let row = world.store.client(client).await?.ok_or(Error::NotFound)?;
-    if (row.plan.as_str(), row.interval) == (plan.id.as_str(), Some(interval)) && row.life.state.is_paying() {
+    if (row.plan.as_str(), row.interval) == (plan.id.as_str(), Some(interval)) && row.life.pays() {
         return Ok(()); // The same form, sent twice.
     }
     let (row, subscription) = may_change(world, client, &order).await?;
@@ -188,7 +188,7 @@ async fn may_change(world: &World, client: &ClientId, order: &CheckoutRequest) -
 /// Pays no further period, or does so after all.
 pub async fn set_cancelled(world: &World, client: &ClientId, cancelled: bool) -> Result<()> {
     let row = world.store.client(client).await?.ok_or(Error::NotFound)?;
-    let subscription = row.subscription_id.as_ref().filter(|_| row.life.state.is_paying());
+    let subscription = row.subscription_id.as_ref().filter(|_| row.life.pays());
     let subscription = subscription.ok_or_else(|| Error::NotNow("This client pays for no plan.".into()))?;
     world.till.cancel_at_period_end(subscription, cancelled).await?;
     till_events::sync_client(world, &row).await

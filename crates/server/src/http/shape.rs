@@ -39,6 +39,7 @@ pub fn client(client: &Client) -> api::Client {
         state: client.life.state.as_str().to_owned(),
         plan: client.plan.clone(),
         interval: client.interval.map(|interval| interval.as_str().to_owned()),
+        given: client.life.given.is_some(),
         created_at: client.created_at,
         next: client.life.next().map(|next| NextDate { at: next.at, what: next.what.describe().to_owned() }),
     }

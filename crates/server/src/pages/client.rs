@@ -75,6 +75,7 @@ impl Look {
     pub(super) fn plan_name(&self, app: &App) -> String {
         let client = &self.row.client;
         match app.world.plans.get(&client.plan) {
+            Some(plan) if client.life.given.is_some() => format!("{}, free", plan.name),
             Some(plan) if client.interval.is_some() => plan.name.clone(),
             _ => "Free trial".to_owned(),
         }
@@ -141,7 +142,7 @@ pub(super) async fn show_upgrade(
     look: Look,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response> {
-    if look.row.client.life.state.is_paying() {
+    if look.row.client.life.pays() {
         return super::plan::show(&app, &look, &query).await;
     }
     let plan = query.get("plan").unwrap_or(&look.row.client.plan).clone();
@@ -174,12 +175,12 @@ pub(super) async fn show_paid(
     if query.contains_key("cancelled") {
         return page(&CheckoutReturn { frame: look.frame(), cancelled: true });
     }
-    if !look.row.client.life.state.is_paying() {
+    if !look.row.client.life.pays() {
         if let Err(error) = till_events::sync_client(&app.world, &look.row.client).await {
             tracing::warn!(%error, "the till could not be asked about a payment");
         }
         let now = app.world.store.client(&look.access.client).await?.ok_or(Error::NotFound)?;
-        if !now.life.state.is_paying() {
+        if !now.life.pays() {
             return page(&CheckoutReturn { frame: look.frame(), cancelled: false });
         }
     }
@@ -279,7 +280,7 @@ pub(super) async fn cancel(State(app): State<App>, owner: Owner, look: Look, for
         return page_with(axum::http::StatusCode::UNPROCESSABLE_ENTITY, &settings(&app, &look, problem));
     }
     let client = &look.row.client;
-    if client.life.state.is_paying() {
+    if client.life.pays() {
         http::set_cancelled(&app.world, &owner.client, true).await?;
     } else {
         let mut tx = app.world.store.begin().await?;

@@ -11,7 +11,7 @@ use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::reversal::Reversal;
 use stackpro_domain::{ClientId, FlowId};
 use stackpro_flow::{FlowState, StepState};
-use stackpro_protocol::api::Invoice;
+use stackpro_protocol::api::{GivePlanRequest, Invoice};
 use stackpro_store::{Client, ClientFilter, MailFilter, Member, Purpose, Role, StackPhase, Timeline, Whose};
 
 use super::costs;
@@ -144,6 +144,7 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
         mails: mails.iter().map(|mail| MailRow { client: None, ..mail_row(mail) }).collect(),
         actions: actions(client),
+        plans: world.plans.clone(),
         problem,
         frame: console.frame,
     })
@@ -162,6 +163,7 @@ fn actions(client: &Client) -> Actions {
         suspend: state.is_served(),
         resume: state == LifeState::Suspended,
         give_days: matches!(state, LifeState::Trial | LifeState::Grace),
+        give_plan: !client.life.pays() && state != LifeState::Deleted,
         delete: state != LifeState::Deleted,
     }
 }
@@ -199,6 +201,27 @@ pub(super) async fn give_days(
     let client: ClientId = client_id.parse().map_err(|_| Error::NotFound)?;
     let what = Gift::parse(fields.get("order")).ok_or(Error::NotFound)?;
     match http::give_days(&app, &console.operator, &client, what, fields.get("days")).await {
+        Ok(()) => Ok(go(&format!("/console/clients/{client}?said=given"))),
+        Err(error) => {
+            let Refusal { status, errors, problem } = Refusal::of(error)?;
+            let problem = problem.or_else(|| errors.first().map(|e| format!("{} {}.", e.field, e.message)));
+            page_with(status, &client_page(&app, console, &client, problem).await?)
+        }
+    }
+}
+
+pub(super) async fn give_plan(
+    State(app): State<App>,
+    console: Console,
+    Path(client_id): Path<String>,
+    form: Posted,
+) -> Result<Response> {
+    let Posted(fields) = form;
+    let client: ClientId = client_id.parse().map_err(|_| Error::NotFound)?;
+    // A day of the form begins at midnight in UTC.
+    let until = Some(fields.get("until")).filter(|day| !day.is_empty()).map(|day| format!("{day}T00:00:00Z"));
+    let request = GivePlanRequest { plan_id: fields.text("planId"), until };
+    match http::give_plan(&app, &console.operator, &client, &request).await {
         Ok(()) => Ok(go(&format!("/console/clients/{client}?said=given"))),
         Err(error) => {
             let Refusal { status, errors, problem } = Refusal::of(error)?;

@@ -66,6 +66,7 @@ fn console() -> Router<App> {
         .route("/clients", get(lists::show_clients))
         .route("/clients/{client_id}", get(console::show_client))
         .route("/clients/{client_id}/days", post(console::give_days))
+        .route("/clients/{client_id}/plan", post(console::give_plan))
         .route("/clients/{client_id}/{order}", post(console::order_client))
         .route("/instances", get(lists::show_instances))
         .route("/instances/{instance_id}", get(costs::show_instance))

@@ -136,14 +136,16 @@ async fn follow(
     if row.life.state != State::Deleted {
         row.customer_id.get_or_insert_with(|| subscription.customer.clone());
         row.subscription_id = Some(subscription.id.clone());
-        if let Some(plan) = subscription.plan.as_ref().filter(|plan| world.plans.get(plan).is_some()) {
-            row.plan.clone_from(plan);
+        // A plan that was given stays what the operator said until they pay for one.
+        if row.life.given.is_none() || subscription.is_running() {
+            if let Some(plan) = subscription.plan.as_ref().filter(|plan| world.plans.get(plan).is_some()) {
+                row.plan.clone_from(plan);
+            }
+            row.interval = subscription.interval.or(row.interval);
         }
-        row.interval = subscription.interval.or(row.interval);
     }
     // Another interval is another period, whose end may come sooner than that of the one before.
-    let paid = before.life.state.is_paying();
-    let other_period = paid && before.interval.is_some() && row.interval != before.interval;
+    let other_period = before.life.pays() && before.interval.is_some() && row.interval != before.interval;
     for event in subscription.events(invoiced_at, world.now()) {
         let event = match event {
             Event::Paid { until } if other_period => Event::PeriodChanged { until },
@@ -153,7 +155,7 @@ async fn follow(
             lives::apply(world, tx, row, event).await?;
         }
     }
-    if paid && row.life.state.is_paying() && row.plan != before.plan {
+    if before.life.state.is_paying() && row.life.state.is_paying() && row.plan != before.plan {
         lives::plan_changed(world, tx, row).await?;
     }
     if *row != before {
@@ -167,7 +169,7 @@ async fn follow(
 fn is_news(life: &Life, event: Event) -> bool {
     match event {
         Event::Paid { until } if life.state == State::Suspended => life.paid_until.is_none_or(|paid| until > paid),
-        Event::CancelsAtPeriodEnd(cancels) => life.state.is_paying() && life.cancels_at_period_end != cancels,
+        Event::CancelsAtPeriodEnd(cancels) => life.pays() && life.cancels_at_period_end != cancels,
         // A deleted client's subscription is ended by the sweep.
         _ => life.state != State::Deleted,
     }

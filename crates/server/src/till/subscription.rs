@@ -73,6 +73,11 @@ impl Subscription {
         }
     }
 
+    /// It is paid for.
+    pub fn is_running(&self) -> bool {
+        matches!(self.status.as_str(), "active" | "trialing")
+    }
+
     /// Of several subscriptions of one customer, the one that counts: what runs before what ended, then the newest.
     pub fn rank(&self) -> (u8, Time) {
         let running = match self.status.as_str() {

@@ -64,7 +64,7 @@ impl Dashboard {
     }
 
     fn can_buy(&self) -> bool {
-        matches!(self.client.state.as_str(), "trial" | "grace" | "suspended")
+        self.client.given || matches!(self.client.state.as_str(), "trial" | "grace" | "suspended")
     }
 
     /// What the days left are left of.
@@ -73,6 +73,7 @@ impl Dashboard {
             "trial" => "left of your free trial",
             "grace" => "until your site pauses",
             "suspended" => "until your data is deleted",
+            "active" if self.client.given => "left of the plan that you were given",
             _ => return None,
         };
         self.state_ends_at.map(|at| (at.days_left(self.now), until))

@@ -2,6 +2,7 @@
 
 use askama::Template;
 use stackpro_domain::cost::{Amount, Balance};
+use stackpro_domain::plan::Plans;
 use stackpro_domain::{Cents, ClientId, FlowId, InstanceId, ResourceId, Time};
 use stackpro_protocol::api::{Client, Deployment, FieldError, Invoice, NextDate, Reversal, Usage};
 
@@ -210,6 +211,8 @@ pub struct Actions {
     pub resume: bool,
     /// More days of trial, or of grace.
     pub give_days: bool,
+    /// A plan for nothing.
+    pub give_plan: bool,
     pub delete: bool,
 }
 
@@ -242,6 +245,7 @@ pub struct ClientPage {
     pub resources: Vec<ResourceRow>,
     pub mails: Vec<MailRow>,
     pub actions: Actions,
+    pub plans: Plans,
     /// Why an action was refused.
     pub problem: Option<String>,
 }

@@ -75,6 +75,7 @@ impl Words {
             state: state.into(),
             plan: "business".into(),
             interval: (state == "active").then(|| "month".into()),
+            given: false,
             created_at: NOW.plus(-3 * DAY),
             next: self.dates(state).into_iter().find(|date| date.at > NOW),
         }

@@ -13,6 +13,7 @@ mod authority;
 mod bad_input;
 mod certificates;
 mod edge;
+mod gifts;
 mod mails;
 mod pages;
 mod plans;

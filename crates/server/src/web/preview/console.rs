@@ -7,7 +7,7 @@ use stackpro_domain::{Cents, Micros};
 use stackpro_protocol::api::Reversal;
 use stackpro_store::SetupFailure;
 
-use super::{NOW, Pages, Words, id, invoices, show, usage, used_months};
+use super::{NOW, Pages, Words, id, invoices, plans, show, usage, used_months};
 use crate::web::console;
 use crate::web::frame::{ConsoleFrame, SiteFrame};
 use crate::web::mail::{Mail, Recipient};
@@ -228,7 +228,15 @@ fn client_page(words: &Words, priced: bool) -> console::ClientPage {
         flows: vec![words.flow("provision", "done"), words.flow("migrate", "parked")],
         resources: vec![words.resource("bucket", false), words.resource("dns_record", false)],
         mails: vec![words.mail("Welcome to StackPro: please confirm your address", "bounced")],
-        actions: console::Actions { migrate: true, suspend: true, resume: true, give_days: true, delete: true },
+        actions: console::Actions {
+            migrate: true,
+            suspend: true,
+            resume: true,
+            give_days: true,
+            give_plan: true,
+            delete: true,
+        },
+        plans: plans(),
         problem: Some(words.text()),
     }
 }
