@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stackpro_cloud::local::{LocalCloud, LocalSettings};
 use stackpro_domain::lifecycle::{Life, State};
-use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
+use stackpro_domain::plan::{DEFAULT_PLANS, Plans, Trial};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
 use stackpro_domain::time::MINUTE;
 use stackpro_domain::zone::Zone;
@@ -86,19 +86,23 @@ impl Business {
             "sqlite" => format!("sqlite:{}", folder.join("stackpro.db").display()),
             _ => stackpro_testkit::postgres::database().await,
         };
-        let store = Store::open(&url, Options::new(Arc::clone(&clock) as Arc<dyn Clock>)).await.expect("a database");
-        let world = world(folder, Arc::clone(&clock), store);
+        let options = Options::new(Arc::clone(&clock) as Arc<dyn Clock>);
+        // While they are put in nobody waits for the disk.
+        let hasty = Store::open(&url, Options { throwaway: true, ..options.clone() }).await.expect("a database");
+        let plans = Plans::parse(DEFAULT_PLANS).expect("plans");
         let all: Vec<u64> = (0..clients).collect();
         for chunk in all.chunks(CHUNK) {
-            let rows: Vec<Client> = chunk.iter().map(|number| client(&world, *number)).collect();
-            let mut tx = world.store.begin().await.expect("a transaction");
+            let rows: Vec<Client> = chunk.iter().map(|number| client(&plans.trial, *number)).collect();
+            let mut tx = hasty.begin().await.expect("a transaction");
             tx.insert_clients(&rows).await.expect("clients");
             for (number, row) in chunk.iter().zip(&rows).filter(|(number, _)| **number < DUE * ROUNDS) {
                 tx.insert_member(&owner(&row.id, *number, NOON)).await.expect("an owner");
             }
             tx.commit().await.expect("a commit");
         }
-        Self { world, clock }
+        hasty.close().await;
+        let store = Store::open(&url, options).await.expect("a database");
+        Self { world: world(folder, Arc::clone(&clock), store), clock }
     }
 
     /// How long the round takes in which a hundred are due.
@@ -127,9 +131,8 @@ fn due_at(round: u64) -> Time {
     NOON.plus((round as i64 + 1) * MINUTE)
 }
 
-fn client(world: &World, number: u64) -> Client {
+fn client(trial: &Trial, number: u64) -> Client {
     let id: ClientId = format!("measured-{number}").parse().expect("an id");
-    let trial = &world.plans.trial;
     let round = number / DUE;
     let life = if round < ROUNDS {
         let life = Life::begin(trial, due_at(round).plus_days(-trial.days));
@@ -170,7 +173,7 @@ fn world(folder: &Path, clock: Arc<Hand>, store: Store) -> World {
         cloud: cloud.expect("a cloud").cloud(),
         agents: Agents::new(secrets.clone()).expect("a client for agents"),
         till: Till::new(till).expect("a till"),
-        prober: Prober::new(None, false).expect("a prober"),
+        prober: Prober::new(std::net::SocketAddr::from(([127, 0, 0, 1], 9))).expect("a prober"),
         ids: Ids::random(),
         clock,
         recipes: Recipes::read(None, &["site".into()]).expect("recipes"),
