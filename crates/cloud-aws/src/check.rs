@@ -4,9 +4,11 @@ use async_trait::async_trait;
 use stackpro_cloud::{Checks, Result};
 
 use crate::Aws;
+use crate::buckets::S3;
 use crate::compute::Ec2;
 use crate::dns::Route53;
 use crate::mail::Ses;
+use crate::quotas::{self, Used};
 
 pub use stackpro_cloud::Check;
 
@@ -14,6 +16,7 @@ pub use stackpro_cloud::Check;
 pub(crate) struct Doctor {
     pub(crate) aws: Aws,
     pub(crate) compute: Ec2,
+    pub(crate) buckets: std::sync::Arc<S3>,
     pub(crate) names: std::sync::Arc<Route53>,
     pub(crate) mail: std::sync::Arc<Ses>,
 }
@@ -22,7 +25,8 @@ pub(crate) struct Doctor {
 impl Checks for Doctor {
     async fn all(&self) -> Vec<Check> {
         let mut checks = self.before_launch().await;
-        let (zone, mail) = tokio::join!(self.names.check(), self.mail.check());
+        let (quotas, zone, mail) = tokio::join!(self.quotas(), self.names.check(), self.mail.check());
+        checks.extend(quotas);
         checks.extend([zone, mail]);
         checks
     }
@@ -34,6 +38,11 @@ impl Checks for Doctor {
 }
 
 impl Doctor {
+    async fn quotas(&self) -> Vec<Check> {
+        let (vcpus, buckets) = tokio::join!(self.compute.vcpus(), self.buckets.count());
+        quotas::check(&self.aws, Used { vcpus, buckets }).await
+    }
+
     fn region(&self) -> Check {
         let advice = "none is known: set STACKPRO_AWS_REGION, as eu-central-1";
         let found = self.aws.region().map(str::to_owned).ok_or_else(|| advice.to_owned());

@@ -10,11 +10,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_route53::types::RrType;
-use stackpro_cloud::{Check, CloudError, Dns, Record, Result, Tags};
+use stackpro_cloud::{Check, CloudError, Dns, Record, Result, Tags, resolver};
 
-use crate::Aws;
-use crate::check::line;
 use crate::zone::{Edit, Found, RecordSet, Unmade, Zone};
+use crate::{Aws, AwsSettings};
 
 const PREFIX: &str = "_stackpro.";
 const HERITAGE: &str = "heritage=stackpro";
@@ -30,6 +29,7 @@ const CALL: &str = "route53.ChangeResourceRecordSets";
 pub struct Route53 {
     pub(crate) zone: Arc<Zone>,
     installation: String,
+    resolver: Option<SocketAddr>,
 }
 
 /// What a name has of an address.
@@ -41,15 +41,31 @@ struct Held {
 
 impl Route53 {
     pub fn new(aws: &Aws) -> Self {
-        Self { zone: Arc::new(Zone::new(aws)), installation: aws.settings().installation.clone() }
+        let AwsSettings { installation, resolver, .. } = aws.settings();
+        Self { zone: Arc::new(Zone::new(aws)), installation: installation.clone(), resolver: *resolver }
     }
 
-    /// What a doctor says of the zone; nothing is made by looking.
+    /// What a doctor says of the zone, and of whether the world asks it; nothing is made by looking.
     pub(crate) async fn check(&self) -> Check {
+        let found = self.delegation().await;
+        Check { name: "zone".into(), found: found.unwrap_or_else(|error| Err(error.to_string())) }
+    }
+
+    async fn delegation(&self) -> Result<std::result::Result<String, String>> {
         let domain = &self.zone.domain;
-        line("zone", self.zone.find().await, |zone| match zone {
-            Some(zone) => format!("{domain} is {}", zone.id.trim_start_matches("/hostedzone/")),
-            None => format!("{domain} is made with the first client; its domain must be delegated to it then"),
+        let Some(zone) = self.zone.find().await? else {
+            return Ok(Ok(format!("{domain} is made with the first client; its domain must be delegated to it then")));
+        };
+        let (id, serving) = (zone.id.trim_start_matches("/hostedzone/"), self.zone.name_servers(&zone.id).await?);
+        let Some(resolver) = self.resolver.or_else(resolver::of_the_system) else {
+            return Ok(Err("no name server is known: set STACKPRO_RESOLVER".into()));
+        };
+        let advice = format!("set the name servers of {domain}, where it is registered, to {}", serving.join(", "));
+        Ok(match resolver::name_servers(resolver, domain).await {
+            Ok(asked) if asked == serving => Ok(format!("{domain} is {id}, and the world asks it")),
+            Ok(asked) if asked.is_empty() => Err(format!("{domain} is {id}, and the world asks nobody: {advice}")),
+            Ok(asked) => Err(format!("{domain} is {id}, and the world asks {}: {advice}", asked.join(", "))),
+            Err(error) => Err(format!("who answers for {domain} cannot be looked up: {error}")),
         })
     }
 

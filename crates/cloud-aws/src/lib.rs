@@ -11,8 +11,10 @@ mod check;
 mod compute;
 mod dns;
 mod error;
+mod http;
 mod identity;
 mod mail;
+mod quotas;
 mod roles;
 mod settings;
 mod tags;
@@ -73,14 +75,19 @@ impl Aws {
     /// Everything that a cloud can do, by this account.
     pub fn cloud(&self) -> Cloud {
         let (compute, names) = (Ec2::new(self), Arc::new(Route53::new(self)));
-        let mail = Arc::new(Ses::new(self, &names));
-        let doctor =
-            Doctor { aws: self.clone(), compute: compute.clone(), names: Arc::clone(&names), mail: Arc::clone(&mail) };
+        let (mail, buckets) = (Arc::new(Ses::new(self, &names)), Arc::new(S3::new(self)));
+        let doctor = Doctor {
+            aws: self.clone(),
+            compute: compute.clone(),
+            buckets: Arc::clone(&buckets),
+            names: Arc::clone(&names),
+            mail: Arc::clone(&mail),
+        };
         Cloud {
             name: "aws",
             installation: self.settings.installation.clone(),
             compute: Arc::new(compute),
-            buckets: Arc::new(S3::new(self)),
+            buckets,
             dns: names,
             mail,
             roles: Arc::new(Iam::new(self)),

@@ -1,5 +1,6 @@
 //! What the operator says about their AWS account. Credentials are not among it: the SDK finds them.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Everything that `--cloud aws` can be told.
@@ -29,6 +30,8 @@ pub struct AwsSettings {
     /// Who reaches every client's bucket beside this process's own role, as ARNs, in which `*` stands for anything:
     /// other nodes' roles, an administrator's.
     pub bucket_principals: Vec<String>,
+    /// The name server by which the zone's delegation is looked at; the system's when none.
+    pub resolver: Option<SocketAddr>,
     /// Longest time for one call, its connection included.
     pub patience: Duration,
     pub connect_patience: Duration,
@@ -58,6 +61,7 @@ impl AwsSettings {
             volume_gib: 30,
             kms_key: None,
             bucket_principals: Vec::new(),
+            resolver: None,
             patience: Duration::from_secs(20),
             connect_patience: Duration::from_secs(3),
         }

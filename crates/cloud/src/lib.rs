@@ -16,6 +16,7 @@ use stackpro_domain::mail::Fate;
 use stackpro_domain::{InstanceId, Time};
 
 pub mod local;
+pub mod resolver;
 
 /// One cloud: what it can do, each by a trait of its own.
 #[derive(Clone)]

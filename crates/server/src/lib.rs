@@ -21,7 +21,6 @@ pub mod prober;
 pub mod problem;
 pub mod recipes;
 pub mod reconcilers;
-mod resolver;
 pub mod secrets;
 pub mod till;
 pub mod web;

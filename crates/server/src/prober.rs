@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{HOST, HeaderValue};
+use stackpro_cloud::resolver;
 use stackpro_domain::ClientId;
 use stackpro_protocol::agent::STACK_HEADER;
 use stackpro_tls::{ChainError, Roots};
-
-use crate::resolver::Resolver;
 
 #[derive(Clone)]
 pub struct Prober {
@@ -80,6 +79,22 @@ impl Resolve for Names {
         Box::pin(async move {
             let found = found.ok_or("there is no such name")?;
             Ok(Box::new(std::iter::once(found)) as Addrs)
+        })
+    }
+}
+
+/// Asks this name server.
+struct Resolver(SocketAddr);
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let server = self.0;
+        Box::pin(async move {
+            let found = resolver::addresses(server, name.as_str()).await?;
+            if found.is_empty() {
+                return Err(format!("{server} knows no address of {}", name.as_str()).into());
+            }
+            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
         })
     }
 }

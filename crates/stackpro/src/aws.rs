@@ -28,6 +28,7 @@ pub(crate) async fn open(config: &Config, settings: &Settings) -> Result<Cloud> 
         volume_gib: config.aws_volume_gib,
         kms_key: config.aws_kms_key.clone(),
         bucket_principals: config.aws_bucket_principals.clone(),
+        resolver: config.resolver,
         patience: Duration::from_secs(config.aws_patience_seconds),
         ..AwsSettings::new(&config.installation, &config.client_domain, &settings.public_url)
     };

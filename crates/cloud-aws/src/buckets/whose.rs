@@ -63,6 +63,20 @@ impl S3 {
         }
     }
 
+    /// How many the account has, in every region.
+    pub(crate) async fn count(&self) -> Result<u32> {
+        let (mut count, mut token) = (0, None);
+        loop {
+            let call = self.client.list_buckets().max_buckets(1_000).set_continuation_token(token);
+            let page = call.send().await.map_err(|error| classify("s3.ListBuckets", error))?;
+            count += u32::try_from(page.buckets().len()).unwrap_or(u32::MAX);
+            token = page.continuation_token;
+            if token.is_none() {
+                return Ok(count);
+            }
+        }
+    }
+
     pub(super) async fn is_empty(&self, name: &str) -> Result<bool> {
         let owner = self.account().await?;
         let call = self.client.list_object_versions().bucket(name).expected_bucket_owner(owner).max_keys(1);

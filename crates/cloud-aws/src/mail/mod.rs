@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use aws_sdk_sesv2::operation::get_account::GetAccountOutput;
 use aws_sdk_sesv2::types::{Body, Content, Destination, EmailContent, Message as Written, MessageHeader, MessageTag};
 use stackpro_cloud::{Check, CloudError, Mail, MailAccount, MailEvent, MailIdentity, Message, Result, Tags};
 
@@ -31,6 +32,8 @@ use notice::Keys;
 /// In a mail, so that two copies of it can be told to be one; and in SES's events, so that they name it.
 const HEADER: &str = "X-StackPro-Mail";
 const TAG: &str = "stackpro-mail";
+/// Of a day's mails.
+const NEARLY_ALL: f64 = 0.9;
 /// Longer than any call may take, and long enough for an event to tell of the mail.
 const DOUBT: Duration = Duration::from_secs(30);
 /// What SES says of what passes when somebody does something about it.
@@ -72,15 +75,25 @@ impl Ses {
 
     /// What a doctor says of SES.
     pub async fn check(&self) -> Check {
-        let found = match self.account().await {
+        let found = match self.asked().await {
             Err(error) => Err(format!("SES does not answer: {error}. Look at credentials, region and policy")),
-            Ok(MailAccount { warning: Some(warning), .. }) => Err(warning),
-            Ok(MailAccount { per_second, .. }) => {
-                let rate = per_second.map_or("any number of".to_owned(), |rate| rate.to_string());
-                Ok(format!("SES takes mail to everyone, {rate} a second"))
-            }
+            Ok(found) => match (account(&found), day(&found)) {
+                (MailAccount { warning: Some(warning), .. }, _) => Err(warning),
+                (_, Some((sent, most))) if sent > most * NEARLY_ALL => Err(format!(
+                    "{sent} of {most} mails a day are sent: ask for more in Service Quotas, service ses, \"Sending quota\""
+                )),
+                (MailAccount { per_second, .. }, day) => {
+                    let rate = per_second.map_or("any number of".to_owned(), |rate| rate.to_string());
+                    let day = day.map_or(String::new(), |(sent, most)| format!(", {sent} of {most} a day are sent"));
+                    Ok(format!("SES takes mail to everyone, {rate} a second{day}"))
+                }
+            },
         };
         Check { name: "mail".to_owned(), found }
+    }
+
+    async fn asked(&self) -> Result<GetAccountOutput> {
+        self.api.get_account().send().await.map_err(|error| classify("ses.GetAccount", error))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Tags>>> {
@@ -125,28 +138,7 @@ impl Mail for Ses {
     }
 
     async fn account(&self) -> Result<MailAccount> {
-        let found = self.api.get_account().send().await.map_err(|error| classify("ses.GetAccount", error))?;
-        let status = found.enforcement_status().unwrap_or("HEALTHY");
-        let warning = if status == "SHUTDOWN" || !found.sending_enabled {
-            Some(format!("SES sends nothing from this account ({status}): see Account dashboard in the SES console"))
-        } else if !found.production_access_enabled {
-            Some(SANDBOX.to_owned())
-        } else if status == "PROBATION" {
-            Some("SES has this account under review: see Reputation metrics in the SES console".to_owned())
-        } else {
-            None
-        };
-        #[allow(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a few a second; SES says -1 of none"
-        )]
-        let per_second = found
-            .send_quota()
-            .map(|quota| quota.max_send_rate)
-            .filter(|rate| *rate >= 0.0)
-            .map(|rate| rate.max(1.0) as u32);
-        Ok(MailAccount { per_second, warning })
+        Ok(account(&self.asked().await?))
     }
 
     async fn prepare(&self, sender: &str) -> Result<()> {
@@ -164,6 +156,32 @@ impl Mail for Ses {
     async fn read_events(&self, body: &[u8]) -> Result<Vec<MailEvent>> {
         Box::pin(self.hear(body)).await
     }
+}
+
+fn account(found: &GetAccountOutput) -> MailAccount {
+    let status = found.enforcement_status().unwrap_or("HEALTHY");
+    let warning = if status == "SHUTDOWN" || !found.sending_enabled {
+        Some(format!("SES sends nothing from this account ({status}): see Account dashboard in the SES console"))
+    } else if !found.production_access_enabled {
+        Some(SANDBOX.to_owned())
+    } else if status == "PROBATION" {
+        Some("SES has this account under review: see Reputation metrics in the SES console".to_owned())
+    } else {
+        None
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few a second; SES says -1 of none")]
+    let per_second = found
+        .send_quota()
+        .map(|quota| quota.max_send_rate)
+        .filter(|rate| *rate >= 0.0)
+        .map(|rate| rate.max(1.0) as u32);
+    MailAccount { per_second, warning }
+}
+
+/// Mails sent in the last 24 hours, and how many may be; none when there is no limit.
+fn day(found: &GetAccountOutput) -> Option<(f64, f64)> {
+    let quota = found.send_quota()?;
+    (quota.max24_hour_send >= 0.0).then_some((quota.sent_last24_hours, quota.max24_hour_send))
 }
 
 fn text(data: &str) -> Result<Content> {

@@ -3,21 +3,18 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde::Deserialize;
 use stackpro_cloud::{CloudError, MailEvent, Result};
-use stackpro_tls::Roots;
-use tokio::sync::OnceCell;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::{Ses, told};
 use crate::Aws;
 use crate::error::classify;
+use crate::http::Http;
 
 const CALL: &str = "mail.read_events";
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Of a certificate, in PEM; they are of some 2 KB.
 const LIMIT_BYTES: usize = 64 * 1024;
 /// SNS has one or two at a time.
@@ -66,7 +63,7 @@ pub(super) struct Keys {
     /// All certificates are below one of these.
     served_at: Vec<String>,
     kept: Mutex<HashMap<String, Vec<u8>>>,
-    http: OnceCell<reqwest::Client>,
+    http: Http,
 }
 
 impl Keys {
@@ -77,7 +74,7 @@ impl Keys {
             Some(endpoint) => vec![format!("{}/", endpoint.trim_end_matches('/'))],
             None => ["com", "com.cn"].map(|end| format!("https://sns.{region}.amazonaws.{end}/")).to_vec(),
         };
-        Self { served_at, kept: Mutex::default(), http: OnceCell::new() }
+        Self { served_at, kept: Mutex::default(), http: Http::default() }
     }
 
     async fn key(&self, url: &str) -> Result<Vec<u8>> {
@@ -87,30 +84,15 @@ impl Keys {
         if let Some(key) = self.kept().get(url) {
             return Ok(key.clone());
         }
-        let key = public_key(&self.fetch(url).await?).ok_or_else(|| refused("its certificate cannot be read"))?;
+        let later = |cause| CloudError::Transient { call: CALL, cause };
+        let pem = self.http.get(url, LIMIT_BYTES).await.map_err(later)?;
+        let key = public_key(&pem).ok_or_else(|| refused("its certificate cannot be read"))?;
         let mut kept = self.kept();
         if kept.len() >= KEPT {
             kept.clear();
         }
         kept.insert(url.to_owned(), key.clone());
         Ok(key)
-    }
-
-    async fn fetch(&self, url: &str) -> Result<Vec<u8>> {
-        let http = self.http.get_or_try_init(client).await?;
-        let mut answer = http.get(url).send().await.map_err(later)?;
-        if !answer.status().is_success() {
-            let cause = format!("SNS's certificate was answered with {}", answer.status());
-            return Err(CloudError::Transient { call: CALL, cause });
-        }
-        let mut pem = Vec::new();
-        while let Some(part) = answer.chunk().await.map_err(later)? {
-            pem.extend_from_slice(&part);
-            if pem.len() > LIMIT_BYTES {
-                return Err(refused("its certificate is too long to be one"));
-            }
-        }
-        Ok(pem)
     }
 
     fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<u8>>> {
@@ -158,16 +140,6 @@ impl Ses {
         let key = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key);
         key.verify(notice.signed().as_bytes(), &signature).map_err(|_| refused("its signature is not SNS's"))
     }
-}
-
-async fn client() -> Result<reqwest::Client> {
-    let trust = Roots::default().client_config().map_err(later)?;
-    let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(PATIENCE);
-    builder.tls_backend_preconfigured(trust).build().map_err(later)
-}
-
-fn later(error: impl std::fmt::Display) -> CloudError {
-    CloudError::Transient { call: CALL, cause: error.to_string() }
 }
 
 /// The key of a certificate, as an RSA public key in DER.

@@ -210,6 +210,16 @@ impl Zone {
         self.id.get_or_try_init(|| found).await.map(String::as_str)
     }
 
+    /// Who answers for it, as [`stackpro_cloud::resolver::name_servers`] says it.
+    pub(crate) async fn name_servers(&self, id: &str) -> Result<Vec<String>> {
+        let answer = self.client.get_hosted_zone().id(id).send().await;
+        let answer = answer.map_err(|error| classify("route53.GetHostedZone", error))?;
+        let servers = answer.delegation_set.map(|set| set.name_servers).unwrap_or_default();
+        let mut servers: Vec<String> = servers.iter().map(|server| plain_name(server)).collect();
+        servers.sort();
+        Ok(servers)
+    }
+
     /// The public zone of exactly this name.
     pub(crate) async fn find(&self) -> Result<Option<HostedZone>> {
         const CALL: &str = "route53.ListHostedZonesByName";

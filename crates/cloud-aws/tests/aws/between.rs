@@ -26,6 +26,10 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    pub(crate) fn action(&self) -> &str {
+        &self.action
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

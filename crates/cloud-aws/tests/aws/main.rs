@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod between;
+mod doctor;
 mod ec2;
 mod iam;
 mod moto;

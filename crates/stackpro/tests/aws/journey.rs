@@ -10,7 +10,7 @@ use crate::travel::travel;
 
 /// What the code calls and this journey does not: it is for what goes wrong, for links and credentials that nobody asks
 /// for here, and for an installation that has changed since. `crates/cloud-aws/tests/aws` makes each of them.
-const ELSEWHERE: [&str; 16] = [
+const ELSEWHERE: [&str; 17] = [
     "ec2.CreateLaunchTemplateVersion",
     "ec2.ModifyInstanceAttribute",
     "ec2.RevokeSecurityGroupIngress",
@@ -24,6 +24,7 @@ const ELSEWHERE: [&str; 16] = [
     "s3.GetBucketTagging",
     "s3.GetObject",
     "s3.PutObject",
+    "servicequotas.GetAWSDefaultServiceQuota",
     "ses.DeleteSuppressedDestination",
     "sns.ConfirmSubscription",
     "sts.AssumeRole",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hickory_proto::op::{Message, MessageType, ResponseCode};
-use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::rdata::{A, NS};
 use hickory_proto::rr::{RData, Record, RecordType};
 use reqwest::dns::{Name, Resolve, Resolving};
 use tokio::net::UdpSocket;
@@ -110,7 +110,16 @@ pub(crate) async fn zones(shared: &Shared) -> Vec<String> {
     xml::all(&list, "Id").filter_map(|id| Some(id.rsplit_once('/')?.1.to_owned())).collect()
 }
 
-/// Answers questions for A records until it is dropped.
+/// Whom the world asks about a domain: the zone of its name, to which it is delegated.
+async fn name_servers(shared: &Shared, domain: &str) -> Vec<NS> {
+    let domain = domain.trim_end_matches('.').to_ascii_lowercase();
+    let sets = record_sets(shared).await.into_iter().filter(|set| set.kind == "NS" && set.name == domain);
+    sets.flat_map(|set| set.values)
+        .filter_map(|host| Some(NS(hickory_proto::rr::Name::from_ascii(host).ok()?)))
+        .collect()
+}
+
+/// Answers questions for A and NS records until it is dropped.
 pub(crate) async fn serve(shared: Arc<Shared>, socket: UdpSocket) {
     let socket = Arc::new(socket);
     let mut buffer = [0; 1_232];
@@ -130,6 +139,12 @@ async fn answer(shared: &Shared, question: Message) -> Message {
     answer.metadata.message_type = MessageType::Response;
     answer.metadata.authoritative = true;
     for query in &question.queries {
+        if query.query_type() == RecordType::NS {
+            let servers = name_servers(shared, &query.name().to_utf8()).await.into_iter();
+            answer.answers.extend(servers.map(|host| Record::from_rdata(query.name().clone(), TTL, RData::NS(host))));
+            answer.queries.push(query.clone());
+            continue;
+        }
         let found = look_up(shared, &query.name().to_utf8()).await;
         if found.is_empty() {
             answer.metadata.response_code = ResponseCode::NXDomain;

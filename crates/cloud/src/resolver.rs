@@ -1,4 +1,4 @@
-//! Where names lead, asked of one name server: the zone's own know a name at once, and do not remember that it
+//! What DNS says of a name, asked of one name server: a zone's own know a name at once, and do not remember that it
 //! did not exist, as the system's resolver may for minutes.
 
 use std::io;
@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
-use reqwest::dns::{Addrs, Resolve, Resolving};
 use tokio::net::UdpSocket;
 use tokio::time::timeout;
 
@@ -17,28 +16,46 @@ const TRIES: u32 = 3;
 /// What a datagram holds at most without EDNS (RFC 1035, section 2.3.4).
 const DATAGRAM: usize = 512;
 
-/// Asks this server for A records.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Resolver(pub(crate) SocketAddr);
-
-impl Resolve for Resolver {
-    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
-        let server = self.0;
-        Box::pin(async move {
-            let found = addresses(server, name.as_str()).await?;
-            if found.is_empty() {
-                return Err(format!("{server} knows no address of {}", name.as_str()).into());
-            }
-            Ok(Box::new(found.into_iter().map(|address| SocketAddr::new(address, 0))) as Addrs)
-        })
-    }
+/// Where a name leads (A records), also by an alias. Empty when it is not there.
+///
+/// # Errors
+/// The server does not answer, or what it answers is no DNS.
+pub async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<IpAddr>> {
+    let records = ask(server, name, RecordType::A).await?;
+    let address = |data: &RData| match data {
+        RData::A(address) => Some(IpAddr::V4(address.0)),
+        _ => None,
+    };
+    Ok(records.iter().filter_map(address).collect())
 }
 
-async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<IpAddr>> {
+/// Who answers for a domain (NS records): lower case, without the final dot, in order.
+///
+/// # Errors
+/// As [`addresses`].
+pub async fn name_servers(server: SocketAddr, domain: &str) -> io::Result<Vec<String>> {
+    let records = ask(server, domain, RecordType::NS).await?;
+    let host = |data: &RData| match data {
+        RData::NS(host) => Some(host.0.to_ascii().trim_end_matches('.').to_ascii_lowercase()),
+        _ => None,
+    };
+    let mut found: Vec<String> = records.iter().filter_map(host).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// The first that the system asks (resolv.conf(5)).
+pub fn of_the_system() -> Option<SocketAddr> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").ok()?;
+    let first = text.lines().find_map(|line| line.trim().strip_prefix("nameserver"))?;
+    Some(SocketAddr::new(first.trim().parse().ok()?, 53))
+}
+
+async fn ask(server: SocketAddr, name: &str, kind: RecordType) -> io::Result<Vec<RData>> {
     let name = Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).map_err(io::Error::other)?;
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
-    question.add_query(Query::query(name.clone(), RecordType::A));
+    question.add_query(Query::query(name, kind));
     let question = question.to_vec().map_err(io::Error::other)?;
     let any: IpAddr = if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     for _ in 0..TRIES {
@@ -51,18 +68,10 @@ async fn addresses(server: SocketAddr, name: &str) -> io::Result<Vec<IpAddr>> {
         let answer = Message::from_vec(&buffer[..received?]).map_err(io::Error::other)?;
         let asked = Message::from_vec(&question).map_err(io::Error::other)?;
         if answer.metadata.id == asked.metadata.id && answer.queries == asked.queries {
-            // Also of the name that an alias leads to.
-            return Ok(answer.answers.iter().filter_map(|record| address(&record.data)).collect());
+            return Ok(answer.answers.into_iter().map(|record| record.data).collect());
         }
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, format!("the name server {server} does not answer")))
-}
-
-fn address(data: &RData) -> Option<IpAddr> {
-    match data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        _ => None,
-    }
 }
 
 #[cfg(test)]
