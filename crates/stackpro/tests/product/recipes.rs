@@ -35,16 +35,19 @@ fn database_of(app: &TestApp, person: &Person) -> String {
     Engine::container(&person.client, instance, "db")
 }
 
-/// Nothing failed, and all that was acknowledged is there: in the database, and byte by byte.
+/// Nothing failed, writes waited as long as they were held, and all that was acknowledged is there: in the database,
+/// on its page, and byte by byte.
 async fn check(
     app: &TestApp,
     person: &Person,
     blog: &WordPress,
     (before, database): (Written, String),
-    outcome: Outcome,
+    (outcome, certificate): (Outcome, &Value),
 ) {
     let Outcome { reads, failed_reads, longest_read, longest_write, mut written } = outcome;
     assert_eq!(failed_reads, Vec::<String>::new(), "failed reads of {reads}");
+    let held = Duration::from_millis(certificate["heldMs"].as_u64().expect("a hold"));
+    assert!(longest_write > held / 2, "writes were held for {held:?}, and none took longer than {longest_write:?}");
     written.push(before);
     let (mut posts, mut files) = (0, 0);
     let now = dump(&database_of(app, person)).expect("a dump");
@@ -55,6 +58,8 @@ async fn check(
         for (id, title) in &writer.posts {
             let row = kept.iter().find(|row| row.starts_with(&format!("({id},")));
             assert!(row.is_some_and(|row| row.contains(title.as_str())), "post {id}, {title}: {row:?}");
+            let page = blog.request(Method::GET, &format!("/?p={id}")).send().await.unwrap().text().await.unwrap();
+            assert!(page.contains(title.as_str()), "the page of post {id}, {title}: {page}");
         }
         for (path, content) in &writer.files {
             let answer = blog.request(Method::GET, path).send().await.unwrap();
@@ -105,9 +110,9 @@ async fn wordpress_from_a_sign_up_to_an_instance_of_its_own() {
     app.pay(&person, "starter").await;
     let moved = becomes(&app, &person, "dedicated").await;
     let outcome = load.end().await;
-    check(&app, &person, &blog, (before, database), outcome).await;
-    assert_eq!(moved["url"], ready["url"], "the address stays");
     let certificate = &moved["certificate"];
+    check(&app, &person, &blog, (before, database), (outcome, certificate)).await;
+    assert_eq!(moved["url"], ready["url"], "the address stays");
     println!("moved: {certificate}");
     assert_eq!(certificate["sourceHash"], certificate["copyHash"]);
     let page = app.at_host(Method::GET, &site, "/").send().await.unwrap().text().await.unwrap();
