@@ -54,6 +54,8 @@ export class Visitor {
     if (this.scripts) {
       const { shift, violations } = await page.evaluate(() => window.__seen ?? { shift: 0, violations: [] });
       if (shift > 0.02) wrong.push(`the layout shifts by ${shift.toFixed(3)}`);
+      const tab = await page.evaluate(() => document.querySelector(".tabs [aria-current]")?.getBoundingClientRect().toJSON());
+      if (tab && (tab.left < 0 || tab.right > page.viewportSize().width)) wrong.push("the tab that one is at is out of view");
       wrong.push(...violations.map((v) => `content security policy: ${v}`));
       wrong.push(...await barriers(page));
     }

@@ -80,6 +80,11 @@
     field.value = Intl.DateTimeFormat().resolvedOptions().timeZone ?? "";
   }
 
+  // Where one is is in view, also where there is no room for every tab.
+  const tab = document.querySelector(".tabs [aria-current]");
+  const tabs = tab?.closest("ul");
+  if (tabs) tabs.scrollLeft = tab.offsetLeft + (tab.offsetWidth - tabs.clientWidth) / 2;
+
   show(document);
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("[data-copy], [data-print]");

@@ -239,8 +239,9 @@ fn signup(words: &Words, errors: Vec<FieldError>, problem: Option<String>) -> si
         recipe: String::new(),
     };
     let form = if errors.is_empty() { site::SignupForm::default() } else { form };
+    let summary = format!("{}: a website from a folder that you upload to, and a file portal.", words.text());
     let choice =
-        |name: &str, title: &str| site::Choice { name: name.into(), title: title.into(), summary: words.text() };
+        |name: &str, title: &str| site::Choice { name: name.into(), title: title.into(), summary: summary.clone() };
     let recipes = vec![choice("site", "Website and files"), choice("wordpress", "WordPress")];
     site::Signup { frame: SiteFrame::default(), csrf: words.text(), plans: plans(), recipes, form, errors, problem }
 }
