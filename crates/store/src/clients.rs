@@ -31,8 +31,9 @@ pub(crate) const NEXT_DUE: &str = "SELECT min(n) AS n FROM ( \
     UNION ALL SELECT min(next_at) FROM till_events WHERE next_at IS NOT NULL) AS due";
 pub(crate) const NEXT_DATE: &str = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
 
-/// How many clients one statement inserts at most: far below any limit on arguments.
-const CHUNK: usize = 500;
+/// How many clients one statement inserts at most. For each argument SQLite looks through all of them, so that a
+/// statement of many takes its time by their square.
+const CHUNK: usize = 50;
 
 const CONFLICTS: &[(&str, &str)] = &[
     ("clients_pkey", "client"),

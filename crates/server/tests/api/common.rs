@@ -86,7 +86,20 @@ impl Server {
         Self::in_cloud(|_| {}, change).await
     }
 
+    /// With a plan file of the operator's.
+    pub(crate) async fn selling(plans: &str) -> Self {
+        Self::made(plans, |_| {}, |_| {}).await
+    }
+
     pub(crate) async fn in_cloud(
+        change_cloud: impl FnOnce(&mut LocalSettings),
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        Self::made(DEFAULT_PLANS, change_cloud, change).await
+    }
+
+    async fn made(
+        plans: &str,
         change_cloud: impl FnOnce(&mut LocalSettings),
         change: impl FnOnce(&mut Settings),
     ) -> Self {
@@ -128,7 +141,7 @@ impl Server {
             ids: Ids::random(),
             clock: clock.clone(),
             recipes: Recipes::read(None, &["site".into(), "wordpress".into()]).unwrap(),
-            plans: Plans::parse(DEFAULT_PLANS).unwrap(),
+            plans: Plans::parse(plans).unwrap(),
             prices: Prices::parse(DEFAULT_PRICES).unwrap(),
             passwords: Passwords::start(settings.hash_queue).unwrap(),
             settings,

@@ -11,7 +11,7 @@ use stackpro_store::{Client, Counters, HostKind, InstancePhase, InstanceRow, Sta
 use crate::common::Server;
 use crate::pages::operator;
 
-fn instance(server: &Server, n: usize, instance_type: &str) -> InstanceRow {
+pub(crate) fn instance(server: &Server, n: usize, instance_type: &str) -> InstanceRow {
     InstanceRow {
         id: format!("r{n}").parse().unwrap(),
         cloud_id: Some(format!("i-{n}").parse().unwrap()),

@@ -3,9 +3,11 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use stackpro_domain::lifecycle::State;
+use stackpro_domain::plan::DEFAULT_PLANS;
 use stackpro_domain::time::{DAY, MINUTE};
 use stackpro_server::reconcilers::till_events;
 use stackpro_server::till::Change;
+use stackpro_store::Counters;
 
 use crate::common::{PASSWORD, Server};
 use crate::pages::Browser;
@@ -133,6 +135,33 @@ async fn what_does_not_fit_is_refused_and_says_why() {
     assert!(!client(&server, &id).await.life.cancels_at_period_end);
     assert_eq!(order("forget").await.status, StatusCode::NOT_FOUND);
     preview(&server, &id, &token, "starter", "month").await;
+}
+
+#[tokio::test]
+async fn a_plan_with_too_little_room_is_refused_with_its_limit_the_use_and_the_way_on() {
+    let small = "limits = { storage_bytes = 1_073_741_824, members = 1, subdomains = 1 }";
+    let (before, starter) = DEFAULT_PLANS.split_once("id = \"starter\"").unwrap();
+    let starter = starter.replacen("limits = { subdomains = 1 }", small, 1);
+    let server = Server::selling(&format!("{before}id = \"starter\"{starter}")).await;
+    let (id, token) = paying(&server).await;
+    let place = crate::costs::instance(&server, 1, "t3.small");
+    let mut tx = server.world.store.begin().await.unwrap();
+    tx.insert_instance(&place).await.unwrap();
+    tx.add_stack(&id.parse().unwrap(), &place.id).await.unwrap();
+    let counters = Counters { storage_bytes: 3 << 30, ..Counters::default() };
+    tx.record_usages(&place.id, [(id.parse().unwrap(), counters)].into(), server.world.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    let body = json!({"planId": "starter", "interval": "month"});
+    let answer = server.post(&format!("/api/clients/{id}/plan/preview"), &token, &body).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.text);
+    let why = "The plan has too little storage: 3 GB of 1 GB used, and this needs 2 GB more. Remove files first, or \
+        choose a larger plan.";
+    assert_eq!(answer.json()["detail"], why);
+    let second = stackpro_domain::Time(server.world.now().ms() / 1_000 * 1_000).to_string();
+    let at = json!({"planId": "starter", "interval": "month", "at": second});
+    let changed = server.post(&format!("/api/clients/{id}/plan"), &token, &at).await;
+    assert_eq!(changed.status, StatusCode::FORBIDDEN, "nor by confirming what was never previewed: {}", changed.text);
+    assert_eq!(client(&server, &id).await.plan, "business");
 }
 
 #[tokio::test]
