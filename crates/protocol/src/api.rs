@@ -274,6 +274,62 @@ pub struct Invoice {
     pub pdf_url: Option<String>,
 }
 
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DownloadRequest {
+    /// Of the object in the client's storage.
+    #[schema(example = "files/2026/invoice.pdf")]
+    pub key: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UploadRequest {
+    /// Begins with `files/`.
+    #[schema(example = "files/2026/invoice.pdf")]
+    pub key: String,
+    #[schema(example = "application/pdf")]
+    pub content_type: String,
+    /// In bytes: exactly as many as will be sent.
+    pub content_length: u64,
+}
+
+/// A request that is good for one object until then, for whoever has it.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageLink {
+    /// `GET` or `PUT`.
+    pub method: String,
+    pub url: String,
+    /// To be sent as they are.
+    pub headers: Vec<LinkHeader>,
+    #[schema(value_type = String)]
+    pub expires_at: Time,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct LinkHeader {
+    pub name: String,
+    pub value: String,
+}
+
+/// For any tool that speaks S3.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageCredentials {
+    pub bucket: String,
+    pub region: String,
+    /// Where it is reached; none when every tool knows it.
+    pub endpoint: Option<String>,
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: String,
+    /// Below it objects may be written and deleted; all others are there to be read.
+    pub writable: String,
+    #[schema(value_type = String)]
+    pub expires_at: Time,
+}
+
 /// Money that was paid and is taken back.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -15,6 +15,7 @@ mod mail_events;
 mod operator;
 mod plan;
 pub mod shape;
+mod storage;
 mod webhook;
 
 use std::ops::Deref;
@@ -131,6 +132,9 @@ fn api() -> OpenApiRouter<App> {
         .routes(routes!(plan::change_plan_api))
         .routes(routes!(plan::order_plan))
         .routes(routes!(plan::get_invoices))
+        .routes(routes!(storage::link_download))
+        .routes(routes!(storage::link_upload))
+        .routes(routes!(storage::give_credentials))
         .routes(routes!(webhook::receive_event))
         .routes(routes!(mail_events::receive_mail_events))
         .routes(routes!(operator::deploy))

@@ -14,6 +14,7 @@ mod names;
 mod postgres;
 mod recipes;
 mod restart;
+mod storage;
 mod tls;
 mod travel;
 mod webhooks;
