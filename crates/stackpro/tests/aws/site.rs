@@ -40,6 +40,17 @@ impl Site {
         Self::open_with(moto, Behaviour::default(), |product| product).await
     }
 
+    /// Waits until the client's stack is ready on this kind of instance.
+    pub(crate) async fn is_on(&self, client: &str, kind: &str) {
+        eventually(&format!("{client} is ready on a {kind} instance"), WITHIN, async || {
+            let shown = self.app.command_json(&["clients", "show", client, "--json"]);
+            let is =
+                |value: &serde_json::Value, word: &str| value.as_str().is_some_and(|v| v.eq_ignore_ascii_case(word));
+            (is(&shown["stack"], "ready") && is(&shown["instance"]["kind"], kind)).then_some(())
+        })
+        .await;
+    }
+
     pub(crate) async fn open_with(
         moto: &Arc<Moto>,
         behaviour: Behaviour,
