@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -68,8 +69,13 @@ async fn report(State(heard): State<Heard>, Json(words): Json<Report>) -> Json<V
     Json(Value::Null)
 }
 
+/// Below those that the system gives to whoever connects somewhere: one of these may be taken while an agent that was
+/// killed is away.
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
+    let next = || SocketAddr::from(([127, 0, 0, 1], 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000));
+    let free = |address: &SocketAddr| std::net::TcpListener::bind(address).is_ok();
+    std::iter::repeat_with(next).take(1000).find(free).expect("a free port")
 }
 
 /// An agent's folder, and its process while it runs.
@@ -126,6 +132,7 @@ impl TestAgent {
 
     pub(crate) async fn enrolled(&self) {
         until("the agent is enrolled", async || {
+            assert!(!self.has_ended(), "the agent has ended by itself");
             self.identity_is_there()?;
             let health = self.control_request(Method::GET, "/v1/health").send().await.ok()?;
             health.json::<Health>().await.ok()?.enrolled.then_some(())
@@ -223,8 +230,14 @@ impl TestAgent {
 }
 
 impl Drop for TestAgent {
+    #[allow(clippy::print_stderr)] // Of a test that failed, with what it printed.
     fn drop(&mut self) {
         self.end();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            let last: Vec<&str> = log.lines().skip(log.lines().count().saturating_sub(60)).collect();
+            eprintln!("the agent at {} last said:\n{}", self.control, last.join("\n"));
+        }
     }
 }
 
@@ -247,6 +260,7 @@ pub(crate) fn spawn(dir: &Path) -> Child {
 fn agent_process() {
     let Some(dir) = std::env::var_os(AGENT_DIR) else { return };
     rustls::crypto::ring::default_provider().install_default().unwrap();
+    tracing_subscriber::fmt().with_ansi(false).with_writer(std::io::stderr).init();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let dir = Path::new(&dir);
     let engine = std::fs::read_to_string(dir.join(ENGINE)).unwrap_or_default();
@@ -295,7 +309,8 @@ impl<A: AsRef<TestAgent>> Move<A> {
     }
 
     pub(crate) async fn reached(&self, phase: MovePhase) -> MoveStatus {
-        until(&format!("{phase:?}"), async || self.status().await.filter(|status| status.phase == phase)).await
+        let what = format!("{phase:?} of the move to {}", self.destination.as_ref().control);
+        until(&what, async || self.status().await.filter(|status| status.phase == phase)).await
     }
 
     pub(crate) async fn abort(&self, job_id: &str) -> AbortAnswer {
