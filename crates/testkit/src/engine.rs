@@ -33,7 +33,8 @@ impl Engine {
 
     /// The Compose program.
     pub fn compose() -> PathBuf {
-        folder().join("docker-compose")
+        let program = folder().join("../compose/docker-compose");
+        program.canonicalize().expect("Compose: run ./test recipes, which brings it")
     }
 
     /// Runs podman. Panics when it fails.
@@ -88,7 +89,7 @@ impl Engine {
 /// Where `crates/agent/tests/engine/images/build` has put everything.
 fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/images");
-    assert!(folder.join("docker-compose").exists(), "no images: run ./test recipes, which makes them");
+    assert!(folder.join("storage.conf").exists(), "no images: run ./test recipes, which makes them");
     folder.canonicalize().expect("the folder of images")
 }
 

@@ -48,8 +48,12 @@ impl Person {
 impl TestApp {
     /// Signs up over the API, and returns before anything runs.
     pub async fn sign_up(&self, company: &str) -> Person {
-        let form = Person::form(company);
-        let answer = self.post("/api/auth/signup", &form).send().await.expect("an answer to a sign-up");
+        self.sign_up_with(&Person::form(company)).await
+    }
+
+    /// As [`Person::form`] gives it, and more.
+    pub async fn sign_up_with(&self, form: &Value) -> Person {
+        let answer = self.post("/api/auth/signup", form).send().await.expect("an answer to a sign-up");
         let body = json_of(answer, StatusCode::CREATED).await;
         Person {
             client: text(&body["clientId"]),

@@ -2,6 +2,7 @@
 //! documented to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
+mod boot;
 mod emulator;
 mod faults;
 mod instances;

@@ -1,17 +1,20 @@
 //! Instances made real: what moto says is running has an agent that runs, as a process on an address of its
-//! own, started from the instance's user data, and started again when it ends, as systemd does.
+//! own, started from the instance's user data, and started again when it ends, as systemd does. Or it boots
+//! ([`super::boot`]).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::boot::{Booted, Ground};
 use super::call::Call;
 use super::faults::Refusal;
 use super::latency::Latency;
@@ -31,6 +34,23 @@ pub(crate) struct Machines {
     /// The name server's; instances come after it.
     first: Ipv4Addr,
     known: Mutex<BTreeMap<String, Machine>>,
+    /// Where machines boot, if they do.
+    ground: Option<Ground>,
+}
+
+/// What an instance is here.
+enum Running {
+    Agent(Child),
+    Machine(Booted),
+}
+
+impl Running {
+    fn process(&mut self) -> &mut Child {
+        match self {
+            Self::Agent(process) => process,
+            Self::Machine(booted) => booted.process(),
+        }
+    }
 }
 
 struct Machine {
@@ -39,19 +59,28 @@ struct Machine {
     /// What moto says.
     told: Option<String>,
     seen: Instant,
-    agent: Option<Child>,
+    running: Option<Running>,
     /// Why its user data cannot be run.
     broken: Option<String>,
     should_run: bool,
 }
 
 impl Machines {
-    pub(crate) fn new(folder: PathBuf, binary: PathBuf, first: Ipv4Addr) -> Self {
-        Self { folder, binary, first, known: Mutex::default() }
+    pub(crate) fn new(folder: PathBuf, binary: PathBuf, first: Ipv4Addr, ground: Option<Ground>) -> Self {
+        Self { folder, binary, first, known: Mutex::default(), ground }
     }
 
     pub(crate) fn pids(&self) -> Vec<u32> {
-        lock(&self.known).values().filter_map(|machine| Some(machine.agent.as_ref()?.id())).collect()
+        lock(&self.known).values_mut().filter_map(|machine| Some(machine.running.as_mut()?.process().id())).collect()
+    }
+
+    pub(crate) fn run_on(&self, id: &str, program: &[&str]) -> io::Result<Output> {
+        // Whatever it takes, it holds up nobody.
+        let command = match lock(&self.known).get(id).and_then(|machine| machine.running.as_ref()) {
+            Some(Running::Machine(booted)) => booted.command(program),
+            _ => Err(io::Error::other(format!("{id} is no machine that runs"))),
+        };
+        command?.output()
     }
 
     /// EC2's answer with addresses that lead somewhere, and with instances that take their time.
@@ -105,14 +134,12 @@ impl Machines {
 
     fn start_and_end(&self, latency: Option<&Latency>) {
         for (id, machine) in lock(&self.known).iter_mut() {
-            let ended = machine.agent.as_mut().is_some_and(|agent| agent.try_wait().is_ok_and(|s| s.is_some()));
-            if ended {
-                machine.agent = None;
-            }
+            let has_ended = |running: &mut Running| running.process().try_wait().is_ok_and(|status| status.is_some());
+            machine.running.take_if(has_ended);
             let booted = latency.is_none_or(|latency| machine.seen.elapsed() >= latency.pending + latency.boot);
-            if machine.should_run && machine.agent.is_none() && machine.broken.is_none() && booted {
-                match self.spawn(id) {
-                    Ok(agent) => machine.agent = Some(agent),
+            if machine.should_run && machine.running.is_none() && machine.broken.is_none() && booted {
+                match self.start(id, machine.address) {
+                    Ok(running) => machine.running = Some(running),
                     Err(error) => machine.broken = Some(error.to_string()),
                 }
             } else if !machine.should_run {
@@ -121,16 +148,23 @@ impl Machines {
         }
     }
 
-    /// A process group of its own, so that what it started ends with it.
-    fn spawn(&self, id: &str) -> std::io::Result<Child> {
+    fn start(&self, id: &str, address: Ipv4Addr) -> io::Result<Running> {
         let folder = self.folder.join(id);
+        match &self.ground {
+            Some(ground) => ground.boot(id, address, &folder).map(Running::Machine),
+            None => self.spawn(&folder).map(Running::Agent),
+        }
+    }
+
+    /// A process group of its own, so that what it started ends with it.
+    fn spawn(&self, folder: &Path) -> io::Result<Child> {
         let log = File::options().create(true).append(true).open(folder.join("agent.log"))?;
         let inherited = ["PATH", "HOME", "TMPDIR"].iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
         Command::new(&self.binary)
             .arg("agent")
             .arg("--dir")
-            .arg(&folder)
-            .current_dir(&folder)
+            .arg(folder)
+            .current_dir(folder)
             .env_clear()
             .envs(inherited)
             .stdin(Stdio::null())
@@ -143,11 +177,12 @@ impl Machines {
 
 impl Machine {
     fn new(address: Ipv4Addr) -> Self {
-        Self { address, told: None, seen: Instant::now(), agent: None, broken: None, should_run: false }
+        Self { address, told: None, seen: Instant::now(), running: None, broken: None, should_run: false }
     }
 
     fn end(&mut self) {
-        let Some(mut agent) = self.agent.take() else { return };
+        // A machine is not asked: whatever is on it is gone when it is terminated.
+        let Some(Running::Agent(mut agent)) = self.running.take() else { return };
         let begun = Instant::now();
         let group = Pid::from_child(&agent);
         let _ = kill_process_group(group, Signal::TERM);
@@ -193,15 +228,20 @@ async fn look(shared: &Arc<Shared>) {
     drop(tokio::task::spawn_blocking(work).await);
 }
 
-/// What the user data's script leaves behind.
+/// What the user data's script leaves behind; or the user data itself, for a machine that boots.
 async fn prepare(shared: &Shared, id: &str, address: Ipv4Addr) -> Result<(), String> {
     let form = [("Action", "DescribeInstanceAttribute"), VERSION, ("InstanceId", id), ("Attribute", "userData")];
     let answer = shared.ask("ec2", &form).await;
     let encoded = xml::text(&answer, "value").ok_or("the instance has no user data")?;
-    let file = userdata::agent_file(encoded, id, address)?;
+    let text = userdata::decoded(encoded)?;
     let folder = shared.machines.folder.join(id);
-    let json = serde_json::to_vec(&file).map_err(|error| error.to_string())?;
-    fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join("agent.json"), json)).map_err(|e| e.to_string())
+    let (name, content) = if shared.machines.ground.is_some() {
+        ("user-data", text.into_bytes())
+    } else {
+        let file = userdata::agent_file(&text, id, address)?;
+        ("agent.json", serde_json::to_vec(&file).map_err(|error| error.to_string())?)
+    };
+    fs::create_dir_all(&folder).and_then(|()| fs::write(folder.join(name), content)).map_err(|e| e.to_string())
 }
 
 /// An instance, as moto says.

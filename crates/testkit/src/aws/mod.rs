@@ -3,8 +3,9 @@
 //! moto keeps what exists; the proxy adds what AWS does and moto does not (idempotency tokens, request limits,
 //! public addresses that lead somewhere, DKIM tokens, latency), and breaks calls on command. Every call is
 //! written down. What runs on an instance is our agent, as a process on an address of its own on loopback,
-//! started from the instance's user data. Start reading at [`Emulator`]; a call walks through [`proxy`].
+//! started from the instance's user data; or the instance boots ([`boot`]), and does it by itself. Start reading at [`Emulator`]; a call walks through [`proxy`].
 
+mod boot;
 mod call;
 mod code;
 mod faults;
@@ -12,9 +13,11 @@ mod inventory;
 mod latency;
 mod limits;
 mod machines;
+mod metadata;
 mod moto;
 mod names;
 mod proxy;
+mod release;
 mod ses;
 mod tokens;
 mod userdata;
@@ -22,7 +25,8 @@ mod xml;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -40,9 +44,11 @@ pub use moto::Moto;
 pub use names::Resolver;
 pub use ses::Mail;
 
+use boot::Ground;
 use faults::Plan;
 use limits::Limits;
 use machines::Machines;
+use release::Release;
 use ses::Ses;
 use tokens::Tokens;
 
@@ -59,11 +65,30 @@ pub struct Behaviour {
     pub latency: Option<Latency>,
     /// Whether EC2 throttles as it is documented to.
     pub request_limits: bool,
+    /// Instances boot from this, and run their user data. Otherwise an instance is the agent's process alone.
+    pub boot: Option<Root>,
+}
+
+/// What machines boot from; `./test aws` makes it.
+#[derive(Clone, Debug)]
+pub struct Root {
+    /// A root with systemd and cloud-init.
+    pub folder: PathBuf,
+    /// Compose, for the operator's release.
+    pub compose: PathBuf,
+}
+
+impl Root {
+    pub fn made() -> Self {
+        let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
+        let part = |name: &str| tools.join(name).canonicalize().expect("what machines boot from: run ./test aws");
+        Self { folder: part("machine"), compose: part("compose/docker-compose") }
+    }
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { seed: 1, latency: None, request_limits: false }
+        Self { seed: 1, latency: None, request_limits: false, boot: None }
     }
 }
 
@@ -89,6 +114,7 @@ pub(crate) struct Shared {
     limits: Mutex<Limits>,
     tokens: tokio::sync::Mutex<Tokens>,
     machines: Machines,
+    release: Release,
     /// Route 53's changes, by id, and since when.
     changes: Mutex<BTreeMap<String, Instant>>,
     records: names::Records,
@@ -115,8 +141,13 @@ impl Emulator {
     pub async fn start(moto: &Arc<Moto>, binary: impl Into<PathBuf>, behaviour: Behaviour) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let account = format!("{:012}", 100_000_000_000 + COUNT.fetch_add(1, Ordering::Relaxed));
-        let (first, socket) = names::bind().await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port on loopback");
+        let binary = binary.into();
+        let ground = behaviour.boot.as_ref().map(|root| Ground::open(&root.folder));
+        let (first, socket) = names::bind(ground.as_ref().map(|ground| ground.first)).await;
+        // Where machines reach it, too.
+        let listen = ground.as_ref().map_or(Ipv4Addr::LOCALHOST, |ground| ground.first);
+        let listener = tokio::net::TcpListener::bind((listen, 0)).await.expect("a port");
+        let release = behaviour.boot.as_ref().map_or_else(Release::unread, |root| Release::of(&binary, &root.compose));
         let folder = tempfile::Builder::new().prefix("stackpro-ec2-").tempdir().expect("a temporary folder");
         drop(rustls::crypto::ring::default_provider().install_default());
         let shared = Arc::new(Shared {
@@ -129,7 +160,8 @@ impl Emulator {
             calls: Mutex::default(),
             limits: Mutex::new(Limits::default()),
             tokens: tokio::sync::Mutex::default(),
-            machines: Machines::new(folder.path().to_owned(), binary.into(), first),
+            machines: Machines::new(folder.path().to_owned(), binary, first, ground),
+            release,
             changes: Mutex::default(),
             records: names::Records::default(),
             ses: Ses::default(),
@@ -157,8 +189,8 @@ impl Emulator {
             ("STACKPRO_AWS_REGION", REGION.to_owned()),
             ("STACKPRO_AWS_ENDPOINT", self.endpoint()),
             ("STACKPRO_RESOLVER", self.resolver_address().to_string()),
-            ("STACKPRO_RELEASE_URL", format!("{}{}", self.endpoint(), proxy::RELEASE)),
-            ("STACKPRO_RELEASE_SHA256", proxy::SUMS_SHA256.to_owned()),
+            ("STACKPRO_RELEASE_URL", format!("{}{}", self.endpoint(), release::PATH)),
+            ("STACKPRO_RELEASE_SHA256", self.shared.release.sha256()),
             ("CLIENT_DOMAIN", ZONE.to_owned()),
             ("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE".to_owned()),
             ("AWS_SECRET_ACCESS_KEY", "an-example-of-a-secret".to_owned()),
@@ -211,6 +243,11 @@ impl Emulator {
     /// Process ids of the agents that run.
     pub fn agents(&self) -> Vec<u32> {
         self.shared.machines.pids()
+    }
+
+    /// Runs a program on an instance that booted.
+    pub fn run_on(&self, instance: &str, program: &[&str]) -> std::io::Result<Output> {
+        self.shared.machines.run_on(instance, program)
     }
 }
 

@@ -17,8 +17,12 @@ use super::{Shared, lock, xml};
 pub(crate) const PORT: u16 = 53;
 const TTL: u32 = 1;
 
-/// An address of loopback that nobody else's emulator has: the name server's, and after it the instances'.
-pub(crate) async fn bind() -> (Ipv4Addr, UdpSocket) {
+/// The name server's address, and after it the instances': this one, or one of loopback that nobody else's emulator
+/// has.
+pub(crate) async fn bind(given: Option<Ipv4Addr>) -> (Ipv4Addr, UdpSocket) {
+    if let Some(address) = given {
+        return (address, UdpSocket::bind((address, PORT)).await.expect("a port for names"));
+    }
     let start: u8 = rand::random_range(16..250);
     for second in (start..250).chain(16..start) {
         let address = Ipv4Addr::new(127, second, 0, 1);

@@ -19,13 +19,7 @@ use tokio::net::TcpListener;
 use super::call::Call;
 use super::faults::{Event, Fault, Moment, Refusal};
 use super::tokens::{Verdict, token_of};
-use super::{Recorded, Shared, lock, names, xml};
-
-/// Below it is the operator's release: a list of checksums, of programs that no machine here fetches, since each runs
-/// the binary that is tested.
-pub(crate) const RELEASE: &str = "/release";
-const SUMS: &str = "00  stackpro-x86_64\n00  docker-compose-x86_64\n";
-pub(crate) const SUMS_SHA256: &str = "89208ea39c73ad08a83591ba41d03c327e0cc849bb29b8dd151c6bca31bf8440";
+use super::{Recorded, Shared, lock, names, release, xml};
 
 /// Of everything, plenty.
 const QUOTA: &str = r#"{ "Quota": { "Value": 10000.0 } }"#;
@@ -63,8 +57,10 @@ async fn make(
     body: Bytes,
 ) -> Result<Response<Full<Bytes>>, Dropped> {
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    if path.strip_prefix(RELEASE) == Some("/SHA256SUMS") {
-        return Ok(respond(StatusCode::OK, "text/plain", SUMS.to_owned()));
+    if let Some(name) = path.strip_prefix(release::PATH)
+        && let Some(content) = shared.release.read(name).await
+    {
+        return Ok(respond(StatusCode::OK, "application/octet-stream", content));
     }
     let call = Call::read(&method, path, &headers, &body);
     let began = Instant::now();
@@ -233,8 +229,8 @@ fn refuse(refusal: &Refusal, service: &str) -> Response<Full<Bytes>> {
     answer
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(body)));
+fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer

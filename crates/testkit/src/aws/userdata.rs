@@ -6,10 +6,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-/// The agent's file, as the user data's script leaves it on an instance, at this address instead of all.
-pub(crate) fn agent_file(encoded: &str, id: &str, address: Ipv4Addr) -> Result<Value, String> {
+/// As an instance gets it.
+pub(crate) fn decoded(encoded: &str) -> Result<String, String> {
     let decoded = STANDARD.decode(encoded.trim()).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(decoded).map_err(|error| error.to_string())?;
+    String::from_utf8(decoded).map_err(|error| error.to_string())
+}
+
+/// The agent's file, as the user data's script leaves it on an instance, at this address instead of all.
+pub(crate) fn agent_file(text: &str, id: &str, address: Ipv4Addr) -> Result<Value, String> {
     // A cloud-config is YAML, which ours is by being JSON.
     let json = text.strip_prefix("#cloud-config\n").ok_or("the user data is no cloud-config")?;
     let config: Value = serde_json::from_str(json).map_err(|error| error.to_string())?;
