@@ -237,6 +237,8 @@ async function pay(page, card) {
   await field("number").fill(card).catch(() => field("card").fill(card));
   await field("exp").fill("12 / 34");
   await field("cvc").fill("123");
+  const address = { line1: "1 Main Street", city: "Springfield", state: "IL", postal_code: "62701" };
+  for (const [name, value] of Object.entries(address)) await page.fill(`[name=${name}]`, value);
   const name = page.locator('input[name*="name" i]').first();
   if (await name.count() > 0 && await name.inputValue() === "") await name.fill("Ann Meyer");
   await page.locator("form:has(input[name*=cvc i]) button").first().click();

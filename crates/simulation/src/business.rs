@@ -232,7 +232,9 @@ impl Business {
 
     /// Fills a card form of Stripe's pages in.
     async fn submit(&self, path: &str, number: &str, expected: StatusCode) -> Result<(), Failed> {
-        let form = format!("number={number}&expiry=12%2F49&cvc=123&name=Ann&country=US");
+        let form = format!(
+            "number={number}&expiry=12%2F49&cvc=123&name=Ann&country=DE&line1=Hauptstr.+1&city=Berlin&postal_code=10115"
+        );
         let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
         let (status, _) = agent::send(&self.stripe_pages, request, form.into_bytes()).await;
         if status == expected { Ok(()) } else { Err(Failed(format!("{path} answered {status}, not {expected}"))) }

@@ -2,6 +2,7 @@
 //! fails is told, and time does what it should.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod checkout;
 mod keeping;
 mod money_back;
 mod pages;

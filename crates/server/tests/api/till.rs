@@ -63,11 +63,18 @@ pub(crate) async fn buy(server: &Server, card: &str) -> String {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let checkout = answer.json();
     assert!(checkout["id"].as_str().unwrap().starts_with("cs_"));
-    let form = [("number", card), ("expiry", "12 / 34"), ("cvc", "123"), ("name", "Ann Other")];
+    let form = card_form(card);
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let paid = http.post(checkout["url"].as_str().unwrap()).form(&form).send().await.unwrap();
     assert!(paid.status().is_redirection() || paid.status().is_success() || paid.status().as_u16() == 402, "{paid:?}");
     made["clientId"].as_str().unwrap().to_owned()
+}
+
+/// What is typed on a checkout page.
+pub(crate) fn card_form(card: &str) -> Vec<(&'static str, &str)> {
+    let who = [("number", card), ("expiry", "12 / 34"), ("cvc", "123"), ("name", "Ann Other"), ("country", "DE")];
+    let address = [("line1", "Hauptstr. 1"), ("city", "Berlin"), ("postal_code", "10115")];
+    who.into_iter().chain(address).collect()
 }
 
 pub(crate) async fn client(server: &Server, id: &str) -> stackpro_store::Client {

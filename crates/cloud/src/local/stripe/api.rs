@@ -17,7 +17,9 @@ use super::error::{ApiError, Result};
 use super::form::Params;
 use super::state::{Origin, State, Tx, int, public, text};
 use super::{API_VERSION, Stripe};
-use super::{catalog, checkout, customers, disputes, events, invoices, payments, portal, refunds, subscriptions};
+use super::{
+    catalog, checkout, customers, disputes, events, invoices, payments, portal, refunds, subscriptions, tax_ids,
+};
 
 /// Stripe keeps an answer this long (seconds).
 const KEY_LIFE: i64 = 24 * 60 * 60;
@@ -49,6 +51,8 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("POST", "customers/*", customers::update),
     ("DELETE", "customers/*", customers::delete),
     ("GET", "customers/*/payment_methods", payments::list_methods),
+    ("POST", "customers/*/tax_ids", tax_ids::create),
+    ("GET", "customers/*/tax_ids", tax_ids::list),
     ("POST", "products", catalog::create_product),
     ("GET", "products", catalog::list_products),
     ("GET", "products/*", |tx, call| tx.need("product", call.id(), "id")),

@@ -61,10 +61,7 @@ impl CardForm {
             self.email = field("email");
         }
         self.name = field("name");
-        let country = field("country");
-        if COUNTRIES.iter().any(|(code, _)| *code == country) {
-            self.country = country;
-        }
+        self.set_country(&field("country"));
         let mut card = Entered { number: field("number"), cvc: field("cvc"), ..Entered::default() };
         let expiry = field("expiry");
         self.check(&mut card, &expiry, now);
@@ -77,6 +74,13 @@ impl CardForm {
                 self.refuse(&error);
                 None
             }
+        }
+    }
+
+    /// Chooses a country; one that is not offered changes nothing.
+    pub(super) fn set_country(&mut self, country: &str) {
+        if COUNTRIES.iter().any(|(code, _)| *code == country) {
+            country.clone_into(&mut self.country);
         }
     }
 

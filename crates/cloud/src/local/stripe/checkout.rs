@@ -3,20 +3,20 @@
 use serde_json::{Value, json};
 
 use super::api::{Call, page};
+use super::buyer_form::Business;
 use super::cards::Entered;
 use super::customers::{living, new_customer};
 use super::error::{ApiError, Result};
 use super::events::check_url;
 use super::form::Params;
-use super::invoices;
-use super::payments;
 use super::state::{Tx, int, list_of, random, text};
 use super::subscriptions::{self, Wanted};
+use super::{invoices, payments, tax_ids};
 
 /// A session that nobody pays expires after a day (seconds).
 const LIFE: i64 = 24 * 60 * 60;
 /// Taken as Stripe takes them, and without an effect on a page this simple.
-const IGNORED: [&str; 4] = ["allow_promotion_codes", "billing_address_collection", "locale", "submit_type"];
+const IGNORED: [&str; 3] = ["allow_promotion_codes", "locale", "submit_type"];
 
 pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let params = &mut call.params;
@@ -33,6 +33,7 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         return Err(ApiError::state("You may only specify one of these parameters: customer, customer_email."));
     }
     let known = customer.as_deref().map(|id| living(tx, id, "customer")).transpose()?;
+    let address = params.one_of("billing_address_collection", &["auto", "required"])?;
     let collects = collected(params, known.is_some())?;
     let items = subscriptions::read_items(tx, params, "line_items")?;
     let success_url = params.required("success_url")?;
@@ -53,40 +54,47 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let total = total(&items, &future);
     let session = json!({
         "id": id, "object": "checkout.session", "amount_subtotal": total, "amount_total": total,
+        "billing_address_collection": address,
         "cancel_url": cancel_url, "client_reference_id": params.text("client_reference_id")?, "created": tx.now,
         "currency": items[0].0["currency"], "customer": customer, "customer_email": customer_email,
-        "customer_details": known.map(|known| details(text(&known, "email"), text(&known, "name"), "")),
+        "customer_details": known.as_ref().map(known_details),
         "expires_at": expires_at, "invoice": null, "livemode": false, "metadata": params.metadata(&Value::Null)?,
         "mode": "subscription", "payment_intent": null, "payment_method_collection": "always",
         "payment_method_types": ["card"], "payment_status": "unpaid", "status": "open", "subscription": null,
         "success_url": success_url, "ui_mode": "hosted", "url": format!("{}/c/pay/{id}", tx.settings.base_url),
         "_line_items": list_of(line_objects(tx, &items), &format!("/v1/checkout/sessions/{id}/line_items")),
-        "tax_id_collection": {"enabled": collects, "required": "never"},
-        "_subscription_data": future,
+        "tax_id_collection": {"enabled": collects.tax_id, "required": "never"},
+        "_subscription_data": future, "_keeps": {"name": collects.keeps_name, "address": collects.keeps_address},
     });
     tx.put(session.clone());
     Ok(session)
 }
 
-/// Whether a tax id is asked for. For a customer that exists already, Stripe then wants the permission to write
-/// the name that belongs to it: <https://docs.stripe.com/tax/checkout/tax-ids#existing-customers>.
-fn collected(params: &mut Params, known: bool) -> Result<bool> {
+/// What a session collects, and what of it is kept with the customer.
+struct Collected {
+    tax_id: bool,
+    keeps_name: bool,
+    keeps_address: bool,
+}
+
+/// Whether a tax id is asked for, and what becomes of what is typed. Of a customer that exists already nothing is
+/// overwritten without permission, and no tax id is asked for without the one to write the name that belongs to it:
+/// <https://docs.stripe.com/tax/checkout/tax-ids#existing-customers>.
+fn collected(params: &mut Params, known: bool) -> Result<Collected> {
     let mut tax = params.level("tax_id_collection")?.unwrap_or_default();
-    let enabled = tax.flag("enabled")?.unwrap_or(false);
+    let tax_id = tax.flag("enabled")?.unwrap_or(false);
     tax.finish()?;
-    let Some(mut update) = params.level("customer_update")? else {
-        return if enabled && known { Err(name_needed()) } else { Ok(enabled) };
-    };
+    let update = params.level("customer_update")?;
+    if update.is_some() && !known {
+        return Err(ApiError::state("`customer_update` can only be used with `customer`."));
+    }
+    let mut update = update.unwrap_or_default();
     let kept = ["auto", "never"];
-    let name = update.one_of("name", &kept)?;
-    update.one_of("address", &kept)?;
+    let (name, address) = (update.one_of("name", &kept)?, update.one_of("address", &kept)?);
     update.one_of("shipping", &kept)?;
     update.finish()?;
-    match (known, enabled, name) {
-        (false, ..) => Err(ApiError::state("`customer_update` can only be used with `customer`.")),
-        (true, true, None | Some("never")) => Err(name_needed()),
-        _ => Ok(enabled),
-    }
+    let (keeps_name, keeps_address) = (!known || name == Some("auto"), !known || address == Some("auto"));
+    if tax_id && !keeps_name { Err(name_needed()) } else { Ok(Collected { tax_id, keeps_name, keeps_address }) }
 }
 
 fn name_needed() -> ApiError {
@@ -104,10 +112,18 @@ fn total(items: &[(Value, i64)], future: &Value) -> i64 {
     items.iter().map(|(price, quantity)| int(price, "unit_amount").saturating_mul(*quantity)).sum()
 }
 
-fn details(email: &str, name: &str, country: &str) -> Value {
-    let billing = payments::billing_details(name, email, country);
-    json!({"address": billing["address"], "email": billing["email"], "name": billing["name"], "phone": null,
-        "tax_exempt": "none", "tax_ids": []})
+/// Who pays, as far as the customer tells.
+fn known_details(customer: &Value) -> Value {
+    json!({"address": customer["address"], "email": customer["email"], "name": customer["name"], "phone": null,
+        "tax_exempt": "none", "tax_ids": tax_ids::shown(customer)})
+}
+
+/// Who paid, as they typed it.
+fn typed_details(payer: &Payer) -> Value {
+    let name = payer.business.as_ref().map_or(&payer.name, |business| &business.name);
+    let ids = payer.business.iter().map(|one| json!({"type": one.kind, "value": one.tax_id}));
+    json!({"address": payer.address, "email": payer.email, "name": name, "phone": null, "tax_exempt": "none",
+        "tax_ids": ids.collect::<Value>()})
 }
 
 fn line_objects(tx: &Tx<'_>, items: &[(Value, i64)]) -> Vec<Value> {
@@ -165,7 +181,8 @@ pub(super) fn success_url(session: &Value) -> String {
 /// The card was checked.
 pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, payer: &Payer) -> Result<Value> {
     let customer = paying_customer(tx, &session, payer)?;
-    let billing = payments::billing_details(&payer.name, &payer.email, &payer.country);
+    let mut billing = payments::billing_details(&payer.name, &payer.email, "");
+    billing["address"] = payer.address.clone();
     let method = payments::new_method(tx, card, billing);
     let method = payments::attach(tx, text(&method, "id"), &customer, "payment_method")?;
     let future = session["_subscription_data"].clone();
@@ -180,7 +197,7 @@ pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, paye
     };
     let subscription = subscriptions::start(tx, wanted, true, true)?;
     session["customer"] = customer.into();
-    session["customer_details"] = details(&payer.email, &payer.name, &payer.country);
+    session["customer_details"] = typed_details(payer);
     session["subscription"] = subscription["id"].clone();
     session["invoice"] = subscription["latest_invoice"].clone();
     session["status"] = "complete".into();
@@ -191,7 +208,8 @@ pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, paye
     Ok(session)
 }
 
-/// The session's customer, or a new one; what was not known of them is taken from the page.
+/// The session's customer, or a new one; what was not known of them is taken from the page, and what was is replaced
+/// where the session may.
 fn paying_customer(tx: &mut Tx<'_>, session: &Value, payer: &Payer) -> Result<String> {
     let known = match text(session, "customer") {
         "" => None,
@@ -204,19 +222,26 @@ fn paying_customer(tx: &mut Tx<'_>, session: &Value, payer: &Payer) -> Result<St
             customer[field] = typed.as_str().into();
         }
     }
+    if let Some(business) = payer.business.as_ref().filter(|_| session["_keeps"]["name"] == true) {
+        customer["name"] = business.name.as_str().into();
+    }
+    if session["_keeps"]["address"] == true {
+        customer["address"] = payer.address.clone();
+    }
     let id = text(&customer, "id").to_owned();
-    if is_new {
-        tx.created(customer, "customer.created")
-    } else {
-        tx.updated(customer, "customer.updated")
-    };
+    let customer =
+        if is_new { tx.created(customer, "customer.created") } else { tx.updated(customer, "customer.updated") };
+    if let Some(business) = &payer.business {
+        tax_ids::add(tx, customer, &business.kind, &business.tax_id);
+    }
     Ok(id)
 }
 
 /// Who pays, as typed on the page.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Payer {
     pub(super) email: String,
     pub(super) name: String,
-    pub(super) country: String,
+    pub(super) address: Value,
+    pub(super) business: Option<Business>,
 }

@@ -5,21 +5,23 @@ use serde_json::{Value, json};
 use super::api::{Call, page};
 use super::error::Result;
 use super::form::{Params, nullable};
-use super::state::{Tx, random, text};
+use super::state::{Tx, list_of, random, text};
 use super::{payments, subscriptions};
 
 const ADDRESS: [&str; 6] = ["city", "country", "line1", "line2", "postal_code", "state"];
 
 /// A customer of whom nothing is known yet.
 pub(super) fn new_customer(tx: &Tx<'_>) -> Value {
+    let id = Tx::id("cus_");
     json!({
-        "id": Tx::id("cus_"), "object": "customer", "address": null, "balance": 0, "created": tx.now, "currency": null,
+        "id": id, "object": "customer", "address": null, "balance": 0, "created": tx.now, "currency": null,
         "default_source": null, "delinquent": false, "description": null, "discount": null, "email": null,
         "invoice_prefix": random(8).to_uppercase(), "next_invoice_sequence": 1,
         "invoice_settings": {"custom_fields": null, "default_payment_method": null, "footer": null,
             "rendering_options": null},
         "livemode": false, "metadata": {}, "name": null, "phone": null, "preferred_locales": [], "shipping": null,
         "tax_exempt": "none", "test_clock": null,
+        "_tax_ids": list_of(Vec::new(), &format!("/v1/customers/{id}/tax_ids")),
     })
 }
 

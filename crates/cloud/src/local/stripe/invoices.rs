@@ -6,7 +6,7 @@ use super::api::{Call, page};
 use super::catalog::{every, money};
 use super::error::{ApiError, Result};
 use super::state::{Tx, int, list_of, text, together};
-use super::{payments, proration, subscriptions};
+use super::{payments, proration, subscriptions, tax_ids};
 
 /// One line, for `item` between two instants (seconds).
 pub(super) fn line(item: &Value, amount: i64, description: String, period: (i64, i64), proration: bool) -> Value {
@@ -76,7 +76,9 @@ pub(super) fn draft(tx: &Tx<'_>, subscription: &Value, reason: &str, lines: Vec<
         "id": id, "object": "invoice", "account_country": "US", "account_name": tx.settings.publishable_name,
         "billing_reason": reason, "collection_method": "charge_automatically", "created": tx.now,
         "currency": subscription["currency"], "customer": subscription["customer"],
-        "customer_email": customer["email"], "customer_name": customer["name"], "default_payment_method": null,
+        "customer_address": customer["address"], "customer_email": customer["email"],
+        "customer_name": customer["name"], "customer_phone": customer["phone"], "customer_tax_exempt": "none",
+        "customer_tax_ids": tax_ids::shown(&customer), "default_payment_method": null,
         "description": null, "discounts": [], "hosted_invoice_url": page, "invoice_pdf": null,
         "lines": list_of(lines.clone(), &format!("/v1/invoices/{id}/lines")), "livemode": false, "metadata": {},
         "parent": {"type": "subscription_details", "quote_details": null, "subscription_details": {

@@ -20,11 +20,13 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 mod api;
+mod buyer_form;
 mod calendar;
 mod card_form;
 mod cards;
 mod catalog;
 mod checkout;
+mod checkout_page;
 mod customers;
 mod deliver;
 mod disputes;
@@ -42,6 +44,7 @@ mod refunds;
 mod renewals;
 mod state;
 mod subscriptions;
+mod tax_ids;
 
 pub use deliver::Delivery;
 pub use journal::OpenError;
@@ -129,7 +132,11 @@ impl Stripe {
 
     /// The API below `/v1` and the pages, for a server of the caller's; [`Stripe::run`] serves it too.
     pub fn router(&self) -> axum::Router {
-        pages::router().merge(portal::router()).fallback(api::serve).with_state(self.clone())
+        pages::router()
+            .merge(checkout_page::router())
+            .merge(portal::router())
+            .fallback(api::serve)
+            .with_state(self.clone())
     }
 
     /// Serves, delivers webhooks and lets time do its work until `shutdown`. Nothing is lost when the

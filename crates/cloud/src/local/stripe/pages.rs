@@ -1,4 +1,4 @@
-//! What a paying customer sees: the checkout page and an invoice; and how every page is answered.
+//! How every page is answered, and an invoice's page. The checkout page is in `checkout_page`.
 //!
 //! Plain forms that work without JavaScript. A session's id is its secret.
 
@@ -11,21 +11,14 @@ use axum::response::Response;
 use axum::routing::get;
 use serde_json::Value;
 
-use super::card_form::CardForm;
-use super::catalog::{every, money};
-use super::checkout::{self, Payer};
+use super::catalog::money;
 use super::error::ApiError;
-use super::events::check_url;
 use super::state::{Origin, Tx, int, text};
 use super::{Stripe, calendar, pdf};
 
 const STYLE: &str = include_str!("../../../templates/stripe/style.css");
 pub(super) fn router() -> Router<Stripe> {
-    Router::new()
-        .route("/c/pay/{id}", get(show_checkout).post(pay))
-        .route("/i/{id}", get(show_invoice))
-        .route("/i/{id}/pdf", get(get_pdf))
-        .route("/style.css", get(style))
+    Router::new().route("/i/{id}", get(show_invoice)).route("/i/{id}/pdf", get(get_pdf)).route("/style.css", get(style))
 }
 
 async fn style() -> Response {
@@ -107,141 +100,13 @@ pub(super) fn broken(stripe: &Stripe) -> Response {
 }
 
 #[derive(Template)]
-#[template(path = "stripe/checkout.html")]
-struct CheckoutPage {
-    business: String,
-    id: String,
-    /// What is bought: name, amount, how often.
-    lines: Vec<(String, String, String)>,
-    total: String,
-    /// When the first payment is due, while a trial lasts.
-    trial_end: Option<String>,
-    cancel_url: Option<String>,
-    form: Box<CardForm>,
-}
-
-impl CheckoutPage {
-    fn new(stripe: &Stripe, session: &Value, form: Box<CardForm>) -> Self {
-        let lines = session["_line_items"]["data"].as_array().cloned().unwrap_or_default();
-        let line = |line: &Value| {
-            let name = match int(line, "quantity") {
-                1 => text(line, "description").to_owned(),
-                several => format!("{several} × {}", text(line, "description")),
-            };
-            (name, money(int(line, "amount_total"), text(line, "currency")), every(&line["price"]))
-        };
-        Self {
-            business: stripe.0.settings.publishable_name.clone(),
-            id: text(session, "id").to_owned(),
-            lines: lines.iter().map(line).collect(),
-            total: money(int(session, "amount_total"), text(session, "currency")),
-            trial_end: session["_subscription_data"]["trial_end"].as_i64().map(calendar::date),
-            cancel_url: session["cancel_url"].as_str().map(str::to_owned),
-            form,
-        }
-    }
-
-    fn respond(&self, status: StatusCode, session: &Value) -> Response {
-        html(status, self, &check_url(text(session, "success_url"), "success_url").unwrap_or_default())
-    }
-}
-
-/// What became of a submitted page.
-enum Outcome {
-    Missing,
-    Paid(Value),
-    Over(Value),
-    Again(Value, Box<CardForm>),
-}
-
-async fn show_checkout(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) -> Response {
-    let found = change(&stripe, move |tx| match tx.need("checkout.session", &id, "id") {
-        Err(_) => Outcome::Missing,
-        Ok(session) if is_open(tx, &session) => {
-            let form = Box::new(form_of(tx, &session));
-            Outcome::Again(session, form)
-        }
-        Ok(session) => Outcome::Over(session),
-    });
-    match found.await {
-        Err(_) => broken(&stripe),
-        Ok(Outcome::Again(session, form)) => {
-            CheckoutPage::new(&stripe, &session, form).respond(StatusCode::OK, &session)
-        }
-        Ok(outcome) => conclude(&stripe, outcome),
-    }
-}
-
-fn is_open(tx: &Tx<'_>, session: &Value) -> bool {
-    session["status"] == "open" && int(session, "expires_at") > tx.now
-}
-
-/// The form with what is known of the payer.
-fn form_of(tx: &Tx<'_>, session: &Value) -> CardForm {
-    let customer = tx.get(text(session, "customer")).cloned().unwrap_or_default();
-    let given = text(session, "customer_email");
-    CardForm::empty(if given.is_empty() { text(&customer, "email") } else { given }, text(&customer, "name"))
-}
-
-async fn pay(Shared(stripe): Shared<Stripe>, Path(id): Path<String>, body: String) -> Response {
-    let paid = change(&stripe, move |tx| pay_in(tx, &id, &body));
-    match paid.await {
-        Err(_) => broken(&stripe),
-        Ok(outcome) => conclude(&stripe, outcome),
-    }
-}
-
-/// Looks, checks and pays in one change, so that a page submitted twice pays once.
-fn pay_in(tx: &mut Tx<'_>, id: &str, body: &str) -> Outcome {
-    let Ok(session) = tx.need("checkout.session", id, "id") else { return Outcome::Missing };
-    if session["status"] == "complete" {
-        return Outcome::Paid(session);
-    }
-    if !is_open(tx, &session) {
-        return Outcome::Over(session);
-    }
-    let mut form = Box::new(form_of(tx, &session));
-    let Some(card) = form.read(body, tx.now) else { return Outcome::Again(session, form) };
-    let payer = Payer { email: form.email.clone(), name: form.name.clone(), country: form.country.clone() };
-    match checkout::complete(tx, session.clone(), &card, &payer) {
-        Ok(session) => Outcome::Paid(session),
-        Err(error) => {
-            tx.rollback();
-            form.refuse(&error);
-            Outcome::Again(session, form)
-        }
-    }
-}
-
-fn conclude(stripe: &Stripe, outcome: Outcome) -> Response {
-    match outcome {
-        Outcome::Paid(session) => redirect(&checkout::success_url(&session)),
-        Outcome::Again(session, form) => {
-            CheckoutPage::new(stripe, &session, form).respond(StatusCode::PAYMENT_REQUIRED, &session)
-        }
-        Outcome::Over(session) if session["status"] == "complete" => {
-            let words = "This checkout is complete. You can close this page.";
-            message(stripe, StatusCode::OK, "You have paid already", words, Some(checkout::success_url(&session)))
-        }
-        Outcome::Over(session) => {
-            let words = "This checkout has expired, and nothing was charged. Please start again.";
-            let back = session["cancel_url"].as_str().map(str::to_owned);
-            message(stripe, StatusCode::GONE, "This checkout has expired", words, back)
-        }
-        Outcome::Missing => {
-            let words = "There is no checkout at this address. Please start again.";
-            message(stripe, StatusCode::NOT_FOUND, "Not found", words, None)
-        }
-    }
-}
-
-#[derive(Template)]
 #[template(path = "stripe/invoice.html")]
 struct InvoicePage {
     business: String,
     number: String,
     date: String,
-    customer: String,
+    /// Who is billed, line by line: name, address, email, tax ids.
+    customer: Vec<String>,
     status: String,
     lines: Vec<(String, String)>,
     total: String,
@@ -262,7 +127,9 @@ async fn get_pdf(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) -> Resp
         Err(missing) => return missing,
     };
     let row = |left: &str, right: &str| (left.to_owned(), right.to_owned());
-    let mut rows = vec![row(&page.business, &page.date), row(&page.customer, &page.status), row("", "")];
+    let mut rows = vec![row(&page.business, &page.date), row("", &page.status)];
+    rows.extend(page.customer.iter().map(|line| row(line, "")));
+    rows.push(row("", ""));
     rows.extend(page.lines);
     rows.extend([row("", ""), row("Total", &page.total), row("Paid", &page.paid)]);
     let file = pdf::document(&format!("Invoice {}", page.number), &rows);
@@ -281,7 +148,7 @@ async fn invoice_page(stripe: &Stripe, id: String) -> Result<InvoicePage, Respon
         business: stripe.0.settings.publishable_name.clone(),
         number: text(&invoice, "number").to_owned(),
         date: calendar::date(int(&invoice, "created")),
-        customer: text(&invoice, "customer_email").to_owned(),
+        customer: billed_to(&invoice),
         status: text(&invoice, "status").to_owned(),
         lines: lines
             .iter()
@@ -290,4 +157,14 @@ async fn invoice_page(stripe: &Stripe, id: String) -> Result<InvoicePage, Respon
         total: in_currency(int(&invoice, "total")),
         paid: in_currency(int(&invoice, "amount_paid")),
     })
+}
+
+fn billed_to(invoice: &Value) -> Vec<String> {
+    let address = &invoice["customer_address"];
+    let place = ["postal_code", "city", "state"].map(|part| text(address, part)).join(" ");
+    let ids = invoice["customer_tax_ids"].as_array().into_iter().flatten();
+    let ids = ids.map(|id| format!("{} {}", text(id, "type").replace('_', " ").to_uppercase(), text(id, "value")));
+    let parts = [text(invoice, "customer_name"), text(address, "line1"), text(address, "line2"), place.trim()];
+    let parts = parts.into_iter().chain([text(address, "country"), text(invoice, "customer_email")]);
+    parts.map(str::to_owned).chain(ids).filter(|part| !part.is_empty()).collect()
 }
