@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod checkout;
+mod codes;
 mod keeping;
 mod money_back;
 mod pages;

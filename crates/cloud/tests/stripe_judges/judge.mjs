@@ -73,6 +73,22 @@ const [event, body, signature] = await eventOf('checkout.session.completed');
 assert.equal(event.data.object.id, session.id);
 assert.throws(() => stripe.webhooks.constructEvent(`${body} `, signature, secret), { type: 'StripeSignatureVerificationError' });
 
+// A code for one invoice: shown, charged, invoiced, and gone.
+const coupon = await stripe.coupons.create({ amount_off: 5000, currency: 'usd', duration: 'once' });
+const code = await stripe.promotionCodes.create({ promotion: { type: 'coupon', coupon: coupon.id } });
+const discounted = await stripe.checkout.sessions.create({
+  mode: 'subscription', line_items: [{ price: price.id, quantity: 1 }], customer_email: 'linus@example.com',
+  success_url: 'http://127.0.0.1:9/done', allow_promotion_codes: true,
+});
+assert.equal((await submit(`${discounted.url}/code`, { code: code.code }))[0], 303);
+assert.equal((await submit(discounted.url, { number: '4242424242424242', ...card }))[0], 303);
+const less = await stripe.checkout.sessions.retrieve(discounted.id, { expand: ['invoice', 'subscription'] });
+assert.deepEqual([less.amount_total, less.invoice.total, less.invoice.amount_paid], [54900, 54900, 54900]);
+assert.deepEqual(less.invoice.total_discount_amounts.map((one) => one.amount), [5000]);
+assert.deepEqual(less.subscription.discounts, []);
+assert.equal((await stripe.invoices.createPreview({ subscription: less.subscription.id })).total, 59900);
+await assert.rejects(stripe.coupons.create({ amount_off: 5000, currency: 'usd', duration: 'forever' }), { type: 'StripeInvalidRequestError' });
+
 // Paging, a payment method by the API, a decline by the API.
 const ids = [];
 for await (const one of stripe.events.list({ limit: 2 })) ids.push(one.id);

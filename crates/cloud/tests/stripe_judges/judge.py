@@ -166,6 +166,48 @@ assert [one.id for one in listed] == [refund.id] and listed[0].charge.customer =
 event, _, _ = event_of("charge.refunded")
 assert event.data.object.id == refund.charge
 
+# A code that is typed at Checkout, with an address and a tax id; the invoice that is discounted, and the next one.
+coupon = client.v1.coupons.create({"percent_off": 25, "duration": "repeating", "duration_in_months": 3, "name": "Launch"})
+assert coupon.valid and client.v1.coupons.retrieve(coupon.id).percent_off == 25
+code = client.v1.promotion_codes.create({
+    "promotion": {"type": "coupon", "coupon": coupon.id}, "code": f"LAUNCH-{run}", "max_redemptions": 1,
+    "restrictions": {"first_time_transaction": True},
+})
+found = client.v1.promotion_codes.list({"code": f"launch-{run}", "expand": ["data.promotion.coupon"]}).data
+assert [one.id for one in found] == [code.id] and found[0].promotion.coupon.name == "Launch"
+again = lambda: client.v1.promotion_codes.create({"promotion": {"type": "coupon", "coupon": coupon.id}, "code": code.code})
+assert refused(stripe.InvalidRequestError, again).param == "code"
+firm = client.v1.customers.create({"email": "kay@example.com", "name": "Kay"})
+session = client.v1.checkout.sessions.create({
+    "mode": "subscription", "customer": firm.id, "line_items": [{"price": monthly.id, "quantity": 1}],
+    "success_url": "http://127.0.0.1:9/done", "allow_promotion_codes": True, "billing_address_collection": "required",
+    "tax_id_collection": {"enabled": True}, "customer_update": {"name": "auto", "address": "auto"},
+})
+status, _, page = post_form(f"{session.url}/code", code="NO-SUCH-CODE")
+assert status == 422 and "This code is invalid." in page
+assert post_form(f"{session.url}/code", code=code.code.lower())[0] == 303
+firm_form = {**card, "country": "DE", "business_name": "Kay GmbH", "tax_id_type": "eu_vat", "tax_id": "DE123456789"}
+status, _, page = post_form(session.url, number="4242424242424242", **firm_form)
+assert status == 402 and "Required" in page, "an address is required"
+firm_form |= {"line1": "Hauptstr. 1", "city": "Berlin", "postal_code": "10115"}
+assert post_form(session.url, number="4242424242424242", **firm_form)[0] == 303
+expand = ["invoice.total_discount_amounts.discount", "discounts.promotion_code", "subscription.discounts"]
+session = client.v1.checkout.sessions.retrieve(session.id, {"expand": expand})
+assert (session.amount_subtotal, session.amount_total, session.total_details.amount_discount) == (29900, 22425, 7475)
+assert session.discounts[0].promotion_code.times_redeemed == 1 and not session.discounts[0].promotion_code.active
+assert session.customer_details.address.city == "Berlin" and session.customer_details.tax_ids[0].type == "eu_vat"
+off = session.invoice.total_discount_amounts[0]
+assert (session.invoice.total, off.amount, off.discount.source.coupon) == (22425, 7475, coupon.id)
+assert session.invoice.customer_tax_ids[0].value == "DE123456789"
+assert session.subscription.discounts[0].end > session.subscription.discounts[0].start
+upcoming = client.v1.invoices.create_preview({"subscription": session.subscription.id})
+assert (upcoming.subtotal, upcoming.total) == (29900, 22425)
+assert client.v1.customers.retrieve(firm.id, {"expand": ["tax_ids"]}).tax_ids.data[0].value == "DE123456789"
+assert client.v1.customers.tax_ids.list(firm.id).data[0].country == "DE"
+assert event_of("customer.discount.created")[0].data.object.promotion_code == code.id
+client.v1.coupons.delete(coupon.id)
+refused(stripe.InvalidRequestError, lambda: client.v1.coupons.retrieve(coupon.id))
+
 # A payment that its bank takes back, and gets back.
 victim = client.v1.customers.create({"email": "eve@example.com", "payment_method": "pm_card_createDispute"})
 method = client.v1.payment_methods.list({"customer": victim.id, "type": "card"}).data[0]

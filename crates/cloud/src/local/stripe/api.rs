@@ -18,7 +18,8 @@ use super::form::Params;
 use super::state::{Origin, State, Tx, int, public, text};
 use super::{API_VERSION, Stripe};
 use super::{
-    catalog, checkout, customers, disputes, events, invoices, payments, portal, refunds, subscriptions, tax_ids,
+    catalog, checkout, coupons, customers, disputes, events, invoices, payments, portal, refunds, subscriptions,
+    tax_ids,
 };
 
 /// Stripe keeps an answer this long (seconds).
@@ -61,6 +62,15 @@ const ROUTES: &[(&str, &str, Endpoint)] = &[
     ("GET", "prices", catalog::list_prices),
     ("GET", "prices/*", |tx, call| tx.need("price", call.id(), "id")),
     ("POST", "prices/*", catalog::update_price),
+    ("POST", "coupons", coupons::create),
+    ("GET", "coupons", coupons::list),
+    ("GET", "coupons/*", |tx, call| tx.need("coupon", call.id(), "id")),
+    ("POST", "coupons/*", coupons::update),
+    ("DELETE", "coupons/*", coupons::delete),
+    ("POST", "promotion_codes", coupons::create_code),
+    ("GET", "promotion_codes", coupons::list_codes),
+    ("GET", "promotion_codes/*", |tx, call| tx.need("promotion_code", call.id(), "id")),
+    ("POST", "promotion_codes/*", coupons::update_code),
     ("POST", "checkout/sessions", checkout::create),
     ("GET", "checkout/sessions", checkout::list),
     ("GET", "checkout/sessions/*", |tx, call| tx.need("checkout.session", call.id(), "id")),
@@ -284,12 +294,22 @@ fn expand_path(tx: &Tx<'_>, value: &mut Value, path: &str, whole: &str) -> Resul
         fields.insert(field.to_owned(), hidden);
     }
     let inner = fields.get_mut(field).ok_or_else(refused)?;
-    if let Some(object) = inner.as_str().and_then(|id| tx.get(id)) {
-        *inner = object.clone();
+    if let Some(ids) = inner.as_array_mut() {
+        for id in ids {
+            resolve(tx, id);
+        }
+    } else {
+        resolve(tx, inner);
     }
     match rest {
         Some(rest) if !inner.is_null() => expand_path(tx, inner, rest, whole),
         _ => Ok(()),
+    }
+}
+
+fn resolve(tx: &Tx<'_>, value: &mut Value) {
+    if let Some(object) = value.as_str().and_then(|id| tx.get(id)) {
+        *value = object.clone();
     }
 }
 

@@ -44,6 +44,11 @@ pub(super) fn period_end(anchor: i64, after: i64, interval: &str, count: i64) ->
     }
 }
 
+/// The same day and hour so many months later, or that month's last day.
+pub(super) fn months_later(at: i64, months: i64) -> i64 {
+    step(at, "month", months)
+}
+
 pub(super) fn year_month(at: i64) -> (i64, i64) {
     let date = civil(at);
     (i64::from(date.year()), i64::from(date.month()))

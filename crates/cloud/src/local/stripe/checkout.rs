@@ -11,12 +11,12 @@ use super::events::check_url;
 use super::form::Params;
 use super::state::{Tx, int, list_of, random, text};
 use super::subscriptions::{self, Wanted};
-use super::{invoices, payments, tax_ids};
+use super::{coupons, discounts, invoices, payments, tax_ids};
 
 /// A session that nobody pays expires after a day (seconds).
 const LIFE: i64 = 24 * 60 * 60;
 /// Taken as Stripe takes them, and without an effect on a page this simple.
-const IGNORED: [&str; 3] = ["allow_promotion_codes", "locale", "submit_type"];
+const IGNORED: [&str; 2] = ["locale", "submit_type"];
 
 pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let params = &mut call.params;
@@ -35,6 +35,7 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let known = customer.as_deref().map(|id| living(tx, id, "customer")).transpose()?;
     let address = params.one_of("billing_address_collection", &["auto", "required"])?;
     let collects = collected(params, known.is_some())?;
+    let takes_codes = params.flag("allow_promotion_codes")?;
     let items = subscriptions::read_items(tx, params, "line_items")?;
     let success_url = params.required("success_url")?;
     check_url(&success_url, "success_url")?;
@@ -52,10 +53,9 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     data.finish()?;
     let id = format!("cs_test_{}", random(58));
     let total = total(&items, &future);
-    let session = json!({
-        "id": id, "object": "checkout.session", "amount_subtotal": total, "amount_total": total,
-        "billing_address_collection": address,
-        "cancel_url": cancel_url, "client_reference_id": params.text("client_reference_id")?, "created": tx.now,
+    let mut session = json!({
+        "id": id, "object": "checkout.session", "allow_promotion_codes": takes_codes, "amount_subtotal": total,
+        "billing_address_collection": address, "cancel_url": cancel_url, "client_reference_id": params.text("client_reference_id")?, "created": tx.now,
         "currency": items[0].0["currency"], "customer": customer, "customer_email": customer_email,
         "customer_details": known.as_ref().map(known_details),
         "expires_at": expires_at, "invoice": null, "livemode": false, "metadata": params.metadata(&Value::Null)?,
@@ -66,8 +66,66 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         "tax_id_collection": {"enabled": collects.tax_id, "required": "never"},
         "_subscription_data": future, "_keeps": {"name": collects.keeps_name, "address": collects.keeps_address},
     });
+    price(&mut session, None);
     tx.put(session.clone());
     Ok(session)
+}
+
+/// Prices a session with a promotion code and its coupon, or without one.
+fn price(session: &mut Value, code: Option<(&Value, &Value)>) {
+    let trial = !session["_subscription_data"]["trial_end"].is_null();
+    let mut discounted = 0;
+    for line in session["_line_items"]["data"].as_array_mut().into_iter().flatten() {
+        let amount = int(line, "amount_subtotal");
+        // What an amount has left after the lines before.
+        let off = match code {
+            Some((_, coupon)) if coupon["percent_off"].is_null() => {
+                (int(coupon, "amount_off") - discounted).clamp(0, amount)
+            }
+            Some((_, coupon)) => discounts::taken(coupon, amount),
+            None => 0,
+        };
+        line["amount_discount"] = off.into();
+        line["amount_total"] = (amount - off).into();
+        discounted += off;
+    }
+    let due = if trial { 0 } else { discounted };
+    session["amount_total"] = (int(session, "amount_subtotal") - due).into();
+    session["total_details"] = json!({"amount_discount": due, "amount_shipping": 0, "amount_tax": 0});
+    session["discounts"] =
+        code.map_or_else(|| json!([]), |(code, _)| json!([{"coupon": null, "promotion_code": code["id"]}]));
+    session["_discount"] = code.map_or(Value::Null, |(code, coupon)| {
+        json!({"words": format!("{}, {}", text(code, "code"), discounts::terms(coupon)), "amount": discounted})
+    });
+}
+
+/// Takes a promotion code off the session's price, or, for an empty one, none. The error is for the page.
+pub(super) fn use_code(tx: &mut Tx<'_>, mut session: Value, typed: &str) -> std::result::Result<Value, String> {
+    if session["allow_promotion_codes"] != true {
+        return Err("This checkout takes no codes.".into());
+    }
+    let code = if typed.trim().is_empty() { None } else { Some(coupons::find(tx, typed, &purchase(&session))?) };
+    let coupon = code.as_ref().and_then(|code| tx.get(text(&code["promotion"], "coupon"))).cloned();
+    price(&mut session, code.as_ref().zip(coupon.as_ref()));
+    tx.put(session.clone());
+    Ok(session)
+}
+
+fn purchase(session: &Value) -> coupons::Purchase<'_> {
+    coupons::Purchase {
+        customer: text(session, "customer"),
+        currency: text(session, "currency"),
+        subtotal: int(session, "amount_subtotal"),
+    }
+}
+
+/// The session's promotion code, if it may still be redeemed.
+fn code_of(tx: &Tx<'_>, session: &Value) -> Result<Option<Value>> {
+    let Some(code) = tx.get(text(&session["discounts"][0], "promotion_code")) else { return Ok(None) };
+    match coupons::allowed(tx, code, &purchase(session)) {
+        Ok(()) => Ok(Some(code.clone())),
+        Err(reason) => Err(ApiError::invalid("promotion_code_invalid", reason, "promotion_code")),
+    }
 }
 
 /// What a session collects, and what of it is kept with the customer.
@@ -194,6 +252,7 @@ pub(super) fn complete(tx: &mut Tx<'_>, mut session: Value, card: &Entered, paye
         metadata: future["metadata"].clone(),
         description: future["description"].clone(),
         trial_end: future["trial_end"].as_i64().filter(|end| *end > tx.now),
+        code: code_of(tx, &session)?,
     };
     let subscription = subscriptions::start(tx, wanted, true, true)?;
     session["customer"] = customer.into();

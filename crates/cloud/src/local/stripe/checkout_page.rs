@@ -5,7 +5,7 @@ use axum::Router;
 use axum::extract::{Path, State as Shared};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::Value;
 
 use super::buyer_form::BuyerForm;
@@ -13,12 +13,13 @@ use super::card_form::CardForm;
 use super::catalog::{every, money};
 use super::checkout::{self, Payer};
 use super::events::check_url;
+use super::form::Params;
 use super::pages::{broken, change, html, message, redirect};
 use super::state::{Tx, int, text};
 use super::{Stripe, calendar};
 
 pub(super) fn router() -> Router<Stripe> {
-    Router::new().route("/c/pay/{id}", get(show_checkout).post(pay))
+    Router::new().route("/c/pay/{id}", get(show_checkout).post(pay)).route("/c/pay/{id}/code", post(use_code))
 }
 
 #[derive(Template)]
@@ -29,6 +30,11 @@ struct CheckoutPage {
     /// What is bought: name, amount, how often.
     lines: Vec<(String, String, String)>,
     total: String,
+    takes_codes: bool,
+    /// The code that is applied, in words, and what it takes off.
+    discount: Option<(String, String)>,
+    typed_code: String,
+    code_error: String,
     /// When the first payment is due, while a trial lasts.
     trial_end: Option<String>,
     cancel_url: Option<String>,
@@ -41,11 +47,13 @@ struct Filled {
     session: Value,
     form: CardForm,
     buyer: BuyerForm,
+    typed_code: String,
+    code_error: String,
 }
 
 impl CheckoutPage {
     fn new(stripe: &Stripe, filled: Filled) -> Self {
-        let Filled { session, form, buyer } = filled;
+        let Filled { session, form, buyer, typed_code, code_error } = filled;
         let session = &session;
         let lines = session["_line_items"]["data"].as_array().cloned().unwrap_or_default();
         let line = |line: &Value| {
@@ -60,6 +68,13 @@ impl CheckoutPage {
             id: text(session, "id").to_owned(),
             lines: lines.iter().map(line).collect(),
             total: money(int(session, "amount_total"), text(session, "currency")),
+            takes_codes: session["allow_promotion_codes"] == true,
+            discount: session["_discount"].is_object().then(|| {
+                let discount = &session["_discount"];
+                (text(discount, "words").to_owned(), money(-int(discount, "amount"), text(session, "currency")))
+            }),
+            typed_code,
+            code_error,
             trial_end: session["_subscription_data"]["trial_end"].as_i64().map(calendar::date),
             cancel_url: session["cancel_url"].as_str().map(str::to_owned),
             form,
@@ -104,7 +119,8 @@ fn filled(tx: &Tx<'_>, session: Value) -> Filled {
     let email = if given.is_empty() { text(&customer, "email") } else { given };
     let mut form = CardForm::empty(email, text(&customer, "name"));
     form.set_country(text(&customer["address"], "country"));
-    Filled { form, buyer: BuyerForm::of(&session, &customer), session }
+    let buyer = BuyerForm::of(&session, &customer);
+    Filled { form, buyer, session, typed_code: String::new(), code_error: String::new() }
 }
 
 async fn pay(Shared(stripe): Shared<Stripe>, Path(id): Path<String>, body: String) -> Response {
@@ -128,7 +144,7 @@ fn pay_in(tx: &mut Tx<'_>, id: &str, body: &str) -> Outcome {
     let card = filled.form.read(body, tx.now);
     filled.buyer.read(body, &filled.form.country);
     let Some(card) = card.filter(|_| !filled.buyer.has_error()) else { return Outcome::Again(filled) };
-    let Filled { session, form, buyer } = &*filled;
+    let Filled { session, form, buyer, .. } = &*filled;
     let payer = Payer {
         email: form.email.clone(),
         name: form.name.clone(),
@@ -139,9 +155,35 @@ fn pay_in(tx: &mut Tx<'_>, id: &str, body: &str) -> Outcome {
         Ok(session) => Outcome::Paid(session),
         Err(error) => {
             tx.rollback();
-            filled.form.refuse(&error);
+            if error.code == Some("promotion_code_invalid") {
+                filled.code_error = error.message;
+            } else {
+                filled.form.refuse(&error);
+            }
             Outcome::Again(filled)
         }
+    }
+}
+
+/// Applies the code that was typed, or takes the one that is applied away again.
+async fn use_code(Shared(stripe): Shared<Stripe>, Path(id): Path<String>, body: String) -> Response {
+    let back = format!("/c/pay/{id}");
+    let done = change(&stripe, move |tx| {
+        let session = match tx.need("checkout.session", &id, "id") {
+            Err(_) => return Some(Outcome::Missing),
+            Ok(session) if !is_open(tx, &session) => return Some(Outcome::Over(session)),
+            Ok(session) => session,
+        };
+        let mut params = Params::parse(&body).unwrap_or_default();
+        let typed = params.text("code").ok().flatten().unwrap_or_default();
+        let reason = checkout::use_code(tx, session.clone(), &typed).err()?;
+        Some(Outcome::Again(Box::new(Filled { typed_code: typed, code_error: reason, ..filled(tx, session) })))
+    });
+    match done.await {
+        Err(_) => broken(&stripe),
+        Ok(None) => redirect(&back),
+        Ok(Some(Outcome::Again(filled))) => respond(&stripe, StatusCode::UNPROCESSABLE_ENTITY, *filled),
+        Ok(Some(outcome)) => conclude(&stripe, outcome),
     }
 }
 

@@ -6,7 +6,7 @@ use super::api::{Call, page};
 use super::catalog::{every, money};
 use super::error::{ApiError, Result};
 use super::state::{Tx, int, list_of, text, together};
-use super::{payments, proration, subscriptions, tax_ids};
+use super::{discounts, payments, proration, subscriptions, tax_ids};
 
 /// One line, for `item` between two instants (seconds).
 pub(super) fn line(item: &Value, amount: i64, description: String, period: (i64, i64), proration: bool) -> Value {
@@ -49,21 +49,28 @@ pub(super) fn product_name<'t>(tx: &'t Tx<'_>, price: &Value) -> &'t str {
     tx.get(text(price, "product")).map_or("", |product| text(product, "name"))
 }
 
-/// An invoice that nobody has seen yet. What the customer's balance pays is taken off.
-pub(super) fn draft(tx: &Tx<'_>, subscription: &Value, reason: &str, lines: Vec<Value>) -> Value {
+/// An invoice that nobody has seen yet. Discounts and what the customer's balance pays are taken off.
+pub(super) fn draft(tx: &Tx<'_>, subscription: &Value, reason: &str, mut lines: Vec<Value>) -> Value {
     let id = Tx::id("in_");
     let customer = tx.get(text(subscription, "customer")).cloned().unwrap_or_default();
-    let total: i64 = lines.iter().map(|line| int(line, "amount")).sum();
+    // One that is only previewed may be of a period that has not begun.
+    let starts = subscriptions::items(subscription).first().map_or(0, |item| int(item, "current_period_start"));
+    let discounts = discounts::at(tx, subscription, tx.now.max(starts));
+    let subtotal: i64 = lines.iter().map(|line| int(line, "amount")).sum();
+    let discounted = discounts::take_off(&mut lines, &discounts);
+    let total = lines.iter().map(discounts::net).sum::<i64>();
     let balance = int(&customer, "balance");
     let due = total.saturating_add(balance).max(0);
     let ending = total.saturating_add(balance).min(0);
     let start = lines.iter().map(|line| int(&line["period"], "start")).min();
     let end = lines.iter().map(|line| int(&line["period"], "end")).max();
     let page = format!("{}/i/{id}", tx.settings.base_url);
+    let ids: Vec<&Value> = discounts.iter().map(|discount| &discount["id"]).collect();
     let amounts = json!({
         "amount_due": due, "amount_overpaid": 0, "amount_paid": 0, "amount_remaining": due, "amount_shipping": 0,
-        "ending_balance": ending, "starting_balance": balance, "subtotal": total, "subtotal_excluding_tax": total,
-        "total": total, "total_discount_amounts": [], "total_excluding_tax": total, "total_taxes": [],
+        "ending_balance": ending, "starting_balance": balance, "subtotal": subtotal,
+        "subtotal_excluding_tax": subtotal, "total": total, "total_discount_amounts": discounted,
+        "total_excluding_tax": total, "total_taxes": [],
     });
     let state = json!({
         "attempt_count": 0, "attempted": false, "auto_advance": true, "effective_at": null, "due_date": null,
@@ -79,7 +86,7 @@ pub(super) fn draft(tx: &Tx<'_>, subscription: &Value, reason: &str, lines: Vec<
         "customer_address": customer["address"], "customer_email": customer["email"],
         "customer_name": customer["name"], "customer_phone": customer["phone"], "customer_tax_exempt": "none",
         "customer_tax_ids": tax_ids::shown(&customer), "default_payment_method": null,
-        "description": null, "discounts": [], "hosted_invoice_url": page, "invoice_pdf": null,
+        "description": null, "discounts": ids, "hosted_invoice_url": page, "invoice_pdf": null,
         "lines": list_of(lines.clone(), &format!("/v1/invoices/{id}/lines")), "livemode": false, "metadata": {},
         "parent": {"type": "subscription_details", "quote_details": null, "subscription_details": {
             "metadata": subscription["metadata"], "subscription": subscription["id"]}},
@@ -95,6 +102,8 @@ pub(super) fn draft(tx: &Tx<'_>, subscription: &Value, reason: &str, lines: Vec<
 pub(super) fn issue(tx: &mut Tx<'_>, subscription: &mut Value, reason: &str, lines: Vec<Value>) -> Value {
     let draft = draft(tx, subscription, reason, lines);
     let mut invoice = tx.created(draft, "invoice.created");
+    discounts::settle(tx, subscription, invoice["total_discount_amounts"].as_array().map_or(&[], Vec::as_slice));
+    remember_costs(subscription, &invoice);
     if let Some(mut customer) = tx.get(text(subscription, "customer")).cloned() {
         let number = int(&customer, "next_invoice_sequence");
         invoice["number"] = format!("{}-{number:04}", text(&customer, "invoice_prefix")).into();
@@ -110,6 +119,25 @@ pub(super) fn issue(tx: &mut Tx<'_>, subscription: &mut Value, reason: &str, lin
     tx.emit("invoice.finalized", &invoice, None);
     subscription["latest_invoice"] = invoice["id"].clone();
     invoice
+}
+
+/// What each item's period came to, which is what is given back of it when the item changes.
+fn remember_costs(subscription: &mut Value, invoice: &Value) {
+    let lines = invoice["lines"]["data"].as_array().into_iter().flatten();
+    let periods: Vec<(&Value, i64)> = lines
+        .map(|line| (&line["parent"]["subscription_item_details"], discounts::net(line)))
+        .filter(|(of, _)| of["proration"] == false)
+        .collect();
+    for item in subscription["items"]["data"].as_array_mut().into_iter().flatten() {
+        if let Some((_, net)) = periods.iter().find(|(of, _)| of["subscription_item"] == item["id"]) {
+            item["_period_cost"] = (*net).into();
+        }
+    }
+}
+
+/// Whether the customer has paid anything yet.
+pub(super) fn has_paid(tx: &Tx<'_>, customer: &str) -> bool {
+    tx.list("invoice").into_iter().any(|one| text(one, "customer") == customer && int(one, "amount_paid") > 0)
 }
 
 /// Takes the money for an open invoice from `method`. A decline is recorded and returned; what it means

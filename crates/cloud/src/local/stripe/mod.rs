@@ -1,8 +1,8 @@
 //! The simulated Stripe: the till of the local cloud, speaking Stripe's own HTTP API on loopback.
 //!
-//! It knows customers, products, prices, checkout, subscriptions that renew by the clock, invoices, the
-//! billing portal, refunds, disputes, events and signed webhooks, so that the till has one client and one code
-//! path. It takes Stripe's test cards and refuses every other; it never moves money and never talks to
+//! It knows customers, products, prices, coupons and their codes, checkout, subscriptions that renew by the clock,
+//! invoices, the billing portal, refunds, disputes, events and signed webhooks, so that the till has one client and one
+//! code path. It takes Stripe's test cards and refuses every other; it never moves money and never talks to
 //! Stripe. Every answer is on disk before it is given.
 //!
 //! A request is one atomic change: `api` finds the endpoint in one table, the endpoint changes objects
@@ -27,8 +27,10 @@ mod cards;
 mod catalog;
 mod checkout;
 mod checkout_page;
+mod coupons;
 mod customers;
 mod deliver;
+mod discounts;
 mod disputes;
 mod error;
 mod events;

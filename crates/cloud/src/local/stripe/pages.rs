@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::catalog::money;
 use super::error::ApiError;
 use super::state::{Origin, Tx, int, text};
-use super::{Stripe, calendar, pdf};
+use super::{Stripe, calendar, discounts, pdf};
 
 const STYLE: &str = include_str!("../../../templates/stripe/style.css");
 pub(super) fn router() -> Router<Stripe> {
@@ -108,6 +108,7 @@ struct InvoicePage {
     /// Who is billed, line by line: name, address, email, tax ids.
     customer: Vec<String>,
     status: String,
+    /// What is billed, and what is taken off it.
     lines: Vec<(String, String)>,
     total: String,
     paid: String,
@@ -137,8 +138,17 @@ async fn get_pdf(Shared(stripe): Shared<Stripe>, Path(id): Path<String>) -> Resp
 }
 
 async fn invoice_page(stripe: &Stripe, id: String) -> Result<InvoicePage, Response> {
-    let found = change(stripe, move |tx| tx.need("invoice", &id, "id")).await;
-    let Ok(Ok(invoice)) = found else {
+    let found = change(stripe, move |tx| {
+        let invoice = tx.need("invoice", &id, "id")?;
+        let off = invoice["total_discount_amounts"].as_array().into_iter().flatten();
+        let off = off.filter(|one| int(one, "amount") > 0).map(|one| {
+            let words = tx.get(text(one, "discount")).map(discounts::words).unwrap_or_default();
+            (format!("Discount ({words})"), -int(one, "amount"))
+        });
+        let off: Vec<(String, i64)> = off.collect();
+        Ok::<_, ApiError>((invoice, off))
+    });
+    let Ok(Ok((invoice, off))) = found.await else {
         let words = "There is no invoice at this address.";
         return Err(message(stripe, StatusCode::NOT_FOUND, "Not found", words, None));
     };
@@ -152,7 +162,9 @@ async fn invoice_page(stripe: &Stripe, id: String) -> Result<InvoicePage, Respon
         status: text(&invoice, "status").to_owned(),
         lines: lines
             .iter()
-            .map(|line| (text(line, "description").to_owned(), in_currency(int(line, "amount"))))
+            .map(|line| (text(line, "description").to_owned(), int(line, "amount")))
+            .chain(off)
+            .map(|(what, amount)| (what, in_currency(amount)))
             .collect(),
         total: in_currency(int(&invoice, "total")),
         paid: in_currency(int(&invoice, "amount_paid")),

@@ -6,12 +6,12 @@
 
 use serde_json::Value;
 
-use super::calendar;
 use super::error::{ApiError, Result};
 use super::form::Params;
 use super::invoices::{cost, draft, line, period_lines, product_name};
 use super::state::{Tx, int, text};
 use super::subscriptions::{self, items};
+use super::{calendar, discounts};
 
 /// New items and how to bill them.
 pub(super) struct Change {
@@ -80,11 +80,15 @@ fn change_item(tx: &Tx<'_>, subscription: &Value, changed: &mut Vec<Value>, leve
         changed.remove(at);
         return Ok(());
     }
+    let before = changed[at].clone();
     if let Some(price) = price {
         changed[at]["price"] = subscriptions::recurring_price(tx, &price, &param)?;
     }
     if let Some(quantity) = quantity {
         changed[at]["quantity"] = quantity.into();
+    }
+    if changed[at] != before {
+        changed[at]["_period_cost"] = Value::Null;
     }
     Ok(())
 }
@@ -99,15 +103,23 @@ pub(super) fn apply(tx: &Tx<'_>, mut subscription: Value, change: Change) -> Out
     for before in old.iter().filter(|_| !free) {
         let after = change.items.iter().find(|item| item["id"] == before["id"]);
         if new_interval || after != Some(before) {
-            lines.push(part(tx, before, change.date, -1, "Unused time on"));
+            lines.push(part(tx, before, period_cost(before), change.date, -1, "Unused time on"));
         }
     }
-    for after in change.items.iter().filter(|_| !free && !new_interval) {
-        if !old.contains(after) {
-            lines.push(part(tx, after, change.date, 1, "Remaining time on"));
-        }
-    }
+    let discounts = discounts::at(tx, &subscription, change.date);
     subscription["items"]["data"] = change.items.into();
+    if !free && !new_interval {
+        // What the whole period would cost is what a later change gives back a part of.
+        let mut periods = period_lines(tx, &subscription);
+        discounts::take_off(&mut periods, &discounts);
+        for (after, period) in subscription["items"]["data"].as_array_mut().into_iter().flatten().zip(&periods) {
+            if !old.contains(after) {
+                let cost = discounts::net(period);
+                lines.push(part(tx, after, cost, change.date, 1, "Remaining time on"));
+                after["_period_cost"] = cost.into();
+            }
+        }
+    }
     if new_interval && !trial {
         let recurring = subscription["items"]["data"][0]["price"]["recurring"].clone();
         let (interval, count) = (text(&recurring, "interval"), int(&recurring, "interval_count"));
@@ -120,11 +132,16 @@ pub(super) fn apply(tx: &Tx<'_>, mut subscription: Value, change: Change) -> Out
     Outcome { subscription, lines, at_once }
 }
 
-/// The share of `item` from `date` to the period's end.
-fn part(tx: &Tx<'_>, item: &Value, date: i64, sign: i64, words: &str) -> Value {
+/// What an item's period came to, discounts taken off.
+fn period_cost(item: &Value) -> i64 {
+    item["_period_cost"].as_i64().unwrap_or_else(|| cost(item))
+}
+
+/// The share of `item`, whose whole period costs so much, from `date` to the period's end.
+fn part(tx: &Tx<'_>, item: &Value, period: i64, date: i64, sign: i64, words: &str) -> Value {
     let (start, end) = (int(item, "current_period_start"), int(item, "current_period_end"));
     let (left, whole) = (i128::from((end - date).clamp(0, end - start)), i128::from((end - start).max(1)));
-    let share = (i128::from(cost(item)) * left * 2 + whole) / (whole * 2);
+    let share = (i128::from(period) * left * 2 + whole) / (whole * 2);
     let amount = sign * i64::try_from(share).unwrap_or(i64::MAX);
     let description = format!("{words} {} after {}", product_name(tx, &item["price"]), calendar::date(date));
     line(item, amount, description, (date, end), true)

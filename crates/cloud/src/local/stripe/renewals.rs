@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::state::{Tx, int, text};
 use super::subscriptions::{self, items};
-use super::{checkout, disputes, invoices, proration};
+use super::{checkout, coupons, disputes, invoices, proration};
 
 const DAY: i64 = 86_400;
 /// A failed payment is tried again so many days after the attempt before; then the subscription ends.
@@ -16,6 +16,7 @@ const INCOMPLETE_LIFE: i64 = 23 * 60 * 60;
 pub(super) fn due(object: &Value) -> Option<i64> {
     match (text(object, "object"), text(object, "status")) {
         ("dispute", _) => disputes::due(object),
+        ("coupon" | "promotion_code", _) => coupons::due(object),
         ("checkout.session", "open") => Some(int(object, "expires_at")),
         ("subscription", "incomplete") => Some(int(object, "created") + INCOMPLETE_LIFE),
         ("subscription", "active" | "trialing" | "past_due") => {
@@ -33,6 +34,8 @@ pub(super) fn happen(tx: &mut Tx<'_>, id: &str) {
         checkout::expire_session(tx, object);
     } else if object["object"] == "dispute" {
         disputes::expire(tx, object);
+    } else if object["object"] == "coupon" || object["object"] == "promotion_code" {
+        coupons::expire(tx, object);
     } else if object["status"] == "incomplete" {
         let mut subscription = object;
         subscription["status"] = "incomplete_expired".into();

@@ -7,7 +7,7 @@ use super::customers::living;
 use super::error::{ApiError, Result};
 use super::form::{Params, nullable};
 use super::state::{Tx, int, list_of, text};
-use super::{calendar, invoices, payments, proration};
+use super::{calendar, coupons, discounts, invoices, payments, proration};
 
 const STATUSES: [&str; 9] =
     ["active", "past_due", "unpaid", "canceled", "incomplete", "incomplete_expired", "trialing", "paused", "all"];
@@ -23,6 +23,8 @@ pub(super) struct Wanted {
     pub(super) metadata: Value,
     pub(super) description: Value,
     pub(super) trial_end: Option<i64>,
+    /// A promotion code that is redeemed for it.
+    pub(super) code: Option<Value>,
 }
 
 pub(super) fn items(subscription: &Value) -> &[Value] {
@@ -110,7 +112,13 @@ fn new_subscription(tx: &Tx<'_>, wanted: Wanted) -> Value {
 /// Makes a subscription and bills its first period. When that fails and `strict` is not set, it is
 /// `incomplete` for 23 hours, as at Stripe.
 pub(super) fn start(tx: &mut Tx<'_>, wanted: Wanted, entered: bool, strict: bool) -> Result<Value> {
+    let code = wanted.code.clone();
     let mut subscription = new_subscription(tx, wanted);
+    if let Some(code) = code {
+        let coupon = coupons::redeem(tx, &code)?;
+        let discount = discounts::begin(tx, &coupon, &code, &subscription);
+        subscription["discounts"] = json!([discount["id"]]);
+    }
     let method = method_of(tx, &subscription);
     let lines = invoices::period_lines(tx, &subscription);
     let free = lines.iter().all(|line| int(line, "amount") == 0);
@@ -152,6 +160,7 @@ pub(super) fn create(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         metadata: params.metadata(&Value::Null)?,
         description: nullable(params.text("description")?.unwrap_or_default()),
         trial_end: trial_end(tx, params)?,
+        code: None,
         customer,
         method,
     };
