@@ -3,7 +3,7 @@
 
 use stackpro_domain::lifecycle::{Effect, Event, Life, Refused};
 use stackpro_domain::zone::Zone;
-use stackpro_domain::{ClientId, MemberId};
+use stackpro_domain::{ClientId, MemberId, Time};
 use stackpro_flow::FlowSpec;
 use stackpro_store::{Client, HostKind, Member, Purpose, Role, StackPhase, StoreError, Tx};
 
@@ -131,6 +131,24 @@ async fn run_dedicated(world: &World, tx: &mut Tx, client: &Client) -> Result<()
         migrate(world, tx, client).await?;
     }
     Ok(())
+}
+
+/// The operator gives a plan for nothing, until a time or for ever.
+pub async fn give_plan(
+    world: &World,
+    tx: &mut Tx,
+    client: &mut Client,
+    plan: &str,
+    until: Option<Time>,
+) -> Result<(), LifeError> {
+    let before = client.clone();
+    plan.clone_into(&mut client.plan);
+    client.interval = None;
+    apply(world, tx, client, Event::PlanGiven { until }).await?;
+    if before.life.state.is_paying() && client.plan != before.plan {
+        plan_changed(world, tx, client).await?;
+    }
+    Ok(tx.update_client(client).await?)
 }
 
 /// A paying client's plan is another one now: its limits, and an instance of its type.

@@ -244,14 +244,7 @@ pub async fn give_plan(app: &App, operator: &Member, client: &ClientId, request:
     check.finish()?;
     let mut tx = world.store.begin().await?;
     let mut row = tx.client(client).await?.ok_or(Error::NotFound)?;
-    let before = row.clone();
-    row.plan.clone_from(&request.plan_id);
-    row.interval = None;
-    lives::apply(world, &mut tx, &mut row, Event::PlanGiven { until }).await?;
-    if before.life.state.is_paying() && row.plan != before.plan {
-        lives::plan_changed(world, &mut tx, &row).await?;
-    }
-    tx.update_client(&row).await?;
+    lives::give_plan(world, &mut tx, &mut row, &request.plan_id, until).await?;
     let length = until.map_or_else(|| "for ever".to_owned(), |until| format!("until {until}"));
     tx.audit(&audit(app, operator, "give plan", Some(client), &format!("{} {length}", row.plan))).await?;
     Ok(tx.commit().await?)

@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use serde_json::json;
 use stackpro_domain::cost::Amount;
 use stackpro_domain::lifecycle::{Event, GIVEN_DAYS, State};
-use stackpro_domain::{ClientId, Micros};
+use stackpro_domain::{ClientId, Micros, Time};
 use stackpro_server::costs::Month;
 use stackpro_server::lives;
 use stackpro_server::web::money;
@@ -27,6 +27,7 @@ pub(crate) async fn run(command: Clients, app: &App, as_json: bool) -> Result<()
         Clients::GrantGrace { client, days } => {
             give(app, &client, days, Event::GraceGranted { days }, "grant grace").await
         }
+        Clients::GivePlan { client, plan, until } => give_plan(app, &client, &plan, until).await,
         Clients::Delete { client, yes } => {
             if !yes && !confirmed(&client)? {
                 return Err(Fatal("nothing was deleted".into()));
@@ -71,7 +72,7 @@ async fn list(app: &App, state: Option<String>, search: Option<String>, as_json:
             show::cell(&money::amount(so_far.cost)),
             show::cell(&money::margin(so_far)),
             show::cell(&client.created_at.date()),
-            show::cell(&client.next_at.map(stackpro_domain::Time::date).unwrap_or_default()),
+            show::cell(&client.next_at.map(Time::date).unwrap_or_default()),
         ]
     });
     let head = ["client", "company", "state", "stack", "on", "plan", "cost", "margin", "since", "next date"];
@@ -173,7 +174,7 @@ async fn apply(app: &App, id: &ClientId, event: Event, action: &str) -> Result<(
     let mut tx = world.store.begin().await.map_err(store)?;
     let mut client = tx.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
     lives::apply(world, &mut tx, &mut client, event).await.map_err(|e| Fatal(e.to_string()))?;
-    audit(app, &mut tx, id, action).await?;
+    audit(app, &mut tx, id, action, "").await?;
     tx.commit().await.map_err(store)?;
     show::line(&format!(
         "{action}: {id} is {} now; `stackpro flows list` shows what is done about it",
@@ -193,6 +194,29 @@ async fn give(app: &App, id: &ClientId, days: i64, event: Event, action: &str) -
     apply(app, id, event, action).await
 }
 
+async fn give_plan(app: &App, id: &ClientId, plan: &str, until: Option<String>) -> Result<()> {
+    let world = &app.world;
+    if world.plans.get(plan).is_none() {
+        let known: Vec<&str> = world.plans.plans.iter().map(|plan| plan.id.as_str()).collect();
+        return Err(Fatal(format!("{plan:?} is none of the plans: {}", known.join(", "))));
+    }
+    let until = until.as_deref().map(|day| until_day(day, world.clock.now())).transpose()?;
+    let mut tx = world.store.begin().await.map_err(store)?;
+    let mut client = tx.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
+    lives::give_plan(world, &mut tx, &mut client, plan, until).await.map_err(|error| Fatal(error.to_string()))?;
+    let length = until.map_or_else(|| "for ever".to_owned(), |until| format!("until {}", until.date()));
+    audit(app, &mut tx, id, "give plan", &format!("{plan} {length}")).await?;
+    tx.commit().await.map_err(store)?;
+    show::line(&format!("{id} has {plan} for nothing {length}; `stackpro flows list` shows what is done about it"));
+    follow::client(app, id).await
+}
+
+/// The day's beginning, in UTC as on the console.
+fn until_day(day: &str, now: Time) -> Result<Time> {
+    let at: Option<Time> = format!("{day}T00:00:00Z").parse().ok();
+    at.filter(|at| *at > now).ok_or_else(|| Fatal(format!("--until is {day:?}, and must be a day ahead: 2027-01-31")))
+}
+
 async fn migrate(app: &App, id: &ClientId) -> Result<()> {
     let world = &app.world;
     let mut tx = world.store.begin().await.map_err(store)?;
@@ -201,19 +225,19 @@ async fn migrate(app: &App, id: &ClientId) -> Result<()> {
         return Err(Fatal(format!("{id} is {}, and only what is ready can be moved", client.stack.as_str())));
     }
     lives::migrate(world, &mut tx, &client).await.map_err(store)?;
-    audit(app, &mut tx, id, "migrate").await?;
+    audit(app, &mut tx, id, "migrate", "").await?;
     tx.commit().await.map_err(store)?;
     show::line(&format!("{id} moves to an instance of its own; `stackpro flows list` shows how far it is"));
     follow::client(app, id).await
 }
 
-async fn audit(app: &App, tx: &mut stackpro_store::Tx, id: &ClientId, action: &str) -> Result<()> {
+async fn audit(app: &App, tx: &mut stackpro_store::Tx, id: &ClientId, action: &str, detail: &str) -> Result<()> {
     let row = AuditRow {
         at: app.world.clock.now(),
         actor: "command line".into(),
         action: action.to_owned(),
         client_id: Some(id.clone()),
-        detail: String::new(),
+        detail: detail.to_owned(),
     };
     tx.audit(&row).await.map_err(store)
 }

@@ -111,6 +111,15 @@ pub(crate) enum Clients {
         #[arg(long, default_value_t = 3)]
         days: i64,
     },
+    /// Give one who pays for none a plan for nothing; given again, it lasts as long as was said last
+    GivePlan {
+        client: ClientId,
+        /// Which (starter, business, enterprise, or what the plan file has)
+        plan: String,
+        /// The first day without it (2027-01-31, in UTC); left out, it is for ever
+        #[arg(long)]
+        until: Option<String>,
+    },
     /// Remove everything, for good
     Delete {
         client: ClientId,

@@ -45,3 +45,27 @@ async fn who_moved_costs_both_parts_and_what_has_no_price_is_unknown() {
     let said = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && said.contains("prices.toml") && said.contains("price file"), "{said}");
 }
+
+#[tokio::test]
+async fn the_command_line_gives_a_plan_for_nothing() {
+    let app = product().start().await;
+    let person = app.sign_up("Acme Law").await;
+    app.wait_for(&person, "ready", "shared").await;
+    let give = ["clients", "give-plan", &person.client];
+    for (arguments, said) in [
+        (vec!["platinum"], "starter, business, enterprise"),
+        (vec!["business", "--until", "2001-01-01"], "a day ahead"),
+        (vec!["business", "--until", "soon"], "a day ahead"),
+    ] {
+        let refused = app.command(&[&give[..], &arguments].concat());
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert!(!refused.status.success() && text.contains(said), "{arguments:?}: {text}");
+    }
+    let given = app.command(&[&give[..], &["business", "--until", "2099-01-01"]].concat());
+    assert!(given.status.success(), "{}", String::from_utf8_lossy(&given.stderr));
+    app.wait_for(&person, "ready", "dedicated").await;
+    let shown = app.command_json(&["clients", "show", &person.client, "--json"]);
+    assert_eq!((shown["plan"].as_str(), shown["life"]["state"].as_str()), (Some("business"), Some("active")));
+    assert!(shown["life"]["given"]["until"].is_number() || shown["life"]["given"]["until"].is_string(), "{shown}");
+    assert_eq!(shown["month"]["projected"]["revenueCents"], 0, "{shown}");
+}
