@@ -7,7 +7,7 @@ use stackpro_domain::{ClientId, Time};
 use crate::db::Conn;
 use crate::error::Result;
 use crate::model::{Client, HostKind, Hosting};
-use crate::query::{Id, Record, Row, Statement, json, q, values};
+use crate::query::{Id, MOST_ROWS, Record, Row, Statement, json, q, values};
 use crate::{Store, Tx};
 
 macro_rules! select_client {
@@ -30,10 +30,6 @@ pub(crate) const NEXT_DUE: &str = "SELECT min(n) AS n FROM ( \
     UNION ALL SELECT min(next_at) FROM mails WHERE next_at IS NOT NULL \
     UNION ALL SELECT min(next_at) FROM till_events WHERE next_at IS NOT NULL) AS due";
 pub(crate) const NEXT_DATE: &str = "SELECT min(next_at) AS n FROM clients WHERE next_at > $1";
-
-/// How many clients one statement inserts at most. For each argument SQLite looks through all of them, so that a
-/// statement of many takes its time by their square.
-const CHUNK: usize = 50;
 
 const CONFLICTS: &[(&str, &str)] = &[
     ("clients_pkey", "client"),
@@ -168,7 +164,7 @@ impl Tx {
     pub async fn insert_clients(&mut self, clients: &[Client]) -> Result<()> {
         let head = "INSERT INTO clients (id, company, plan, billing_interval, state, life, next_at, stack, hosting_id, \
             host, customer_id, subscription_id, certificate, portal_rotation, recipe, created_at) VALUES";
-        for chunk in clients.chunks(CHUNK) {
+        for chunk in clients.chunks(MOST_ROWS) {
             let mut insert = values(head, 16, chunk.len(), "");
             for client in chunk {
                 insert = columns(insert, client)?.bind(client.created_at);

@@ -32,6 +32,7 @@ mod till;
 mod trials;
 mod usages;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -72,7 +73,7 @@ pub struct Committed {
     /// Something stopped, and the operators are to be told.
     pub parked: bool,
     /// Clients whose rows or flows changed, by id.
-    pub touched: Vec<String>,
+    pub touched: BTreeSet<String>,
 }
 
 type Hook = Box<dyn Fn(&Committed) + Send + Sync>;
@@ -173,8 +174,8 @@ impl Tx {
     }
 
     fn touch(&mut self, subject: &str) {
-        if !self.committed.touched.iter().any(|known| known == subject) {
-            self.committed.touched.push(subject.to_owned());
+        if !self.committed.touched.contains(subject) {
+            self.committed.touched.insert(subject.to_owned());
         }
     }
 }

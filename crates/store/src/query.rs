@@ -33,6 +33,10 @@ pub(crate) fn q(sql: &'static str) -> Statement {
     Statement { sql: Cow::Borrowed(sql), args: Vec::new(), conflicts: &[] }
 }
 
+/// How many rows one statement writes at most. For each argument SQLite looks through all of them, so that a statement
+/// of many takes its time by their square.
+pub(crate) const MOST_ROWS: usize = 50;
+
 /// `head ($1,$2),($3,$4) tail`: `rows` rows of `columns` arguments.
 pub(crate) fn values(head: &str, columns: usize, rows: usize, tail: &str) -> Statement {
     let mut sql = String::with_capacity(head.len() + tail.len() + columns * rows * 5);

@@ -6,7 +6,7 @@ use stackpro_flow::{Flow, FlowState, Step, StepState};
 
 use crate::db::Conn;
 use crate::error::Result;
-use crate::query::{Record, Row, among, json, q, values};
+use crate::query::{MOST_ROWS, Record, Row, among, json, q, values};
 
 impl Record for Flow {
     fn read(row: &Row<'_>) -> Result<Self> {
@@ -97,11 +97,9 @@ const STEP_UPDATE: &str = " ON CONFLICT (flow_id, name) DO UPDATE SET state = ex
     attempts = excluded.attempts, run_at = excluded.run_at, lease_owner = excluded.lease_owner, \
     lease_until = excluded.lease_until, fence = excluded.fence, started_at = excluded.started_at, \
     finished_at = excluded.finished_at, error = excluded.error, note = excluded.note, output = excluded.output";
-/// How many steps one statement writes at most: below every limit on arguments.
-const CHUNK: usize = 256;
 
 pub(crate) async fn write_steps(conn: &mut Conn, changed: &[Changed<'_>]) -> Result<()> {
-    for chunk in changed.chunks(CHUNK) {
+    for chunk in changed.chunks(MOST_ROWS) {
         let mut insert = values(STEP_COLUMNS, 20, chunk.len(), STEP_UPDATE);
         for &(flow, place, step) in chunk {
             insert = insert
@@ -152,7 +150,7 @@ pub(crate) async fn write_flow(conn: &mut Conn, flow: &Flow, steps: &[Step], now
 
 /// Writes when to look at each of these flows again.
 pub(crate) async fn write_next(conn: &mut Conn, next: &[(&FlowId, Option<i64>)]) -> Result<()> {
-    for chunk in next.chunks(CHUNK) {
+    for chunk in next.chunks(MOST_ROWS) {
         let head = "UPDATE flows SET next_at = v.column2 FROM (VALUES";
         let tail = ") AS v WHERE flows.id = v.column1";
         let update = values(head, 2, chunk.len(), tail);

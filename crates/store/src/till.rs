@@ -5,7 +5,7 @@ use stackpro_domain::Time;
 use crate::error::Result;
 use crate::flows::Untold;
 use crate::model::{TillEvent, TillEventState};
-use crate::query::{Record, Row, q, values};
+use crate::query::{MOST_ROWS, Record, Row, q, values};
 use crate::{Store, Tx};
 
 impl Record for TillEvent {
@@ -35,8 +35,6 @@ pub(crate) const DUE: &str = "SELECT * FROM till_events WHERE next_at <= $1 ORDE
 pub(crate) const PARKED: &str = "SELECT * FROM till_events WHERE state = 'parked' ORDER BY received_at, id LIMIT $1";
 pub(crate) const UNTOLD: &str = "SELECT * FROM till_events WHERE untold_at IS NOT NULL ORDER BY untold_at, id LIMIT $1";
 const PARKED_COUNT: &str = "SELECT count(*) AS n FROM till_events WHERE state = 'parked'";
-/// How many events one statement inserts at most: far below any limit on arguments.
-const CHUNK: usize = 500;
 
 impl Store {
     /// Events to handle now, the longest due first. `now_ms`: milliseconds of the business's clock.
@@ -74,7 +72,7 @@ impl Tx {
     /// The same for many at once; the answers are in the order of `events`.
     pub async fn insert_till_events(&mut self, events: &[TillEvent]) -> Result<Vec<bool>> {
         let mut fresh = Vec::with_capacity(events.len());
-        for chunk in events.chunks(CHUNK) {
+        for chunk in events.chunks(MOST_ROWS) {
             let head = "INSERT INTO till_events (id, kind, payload, state, attempts, error, next_at, received_at, \
                 handled_at) VALUES";
             let tail = " ON CONFLICT (id) DO NOTHING RETURNING id";

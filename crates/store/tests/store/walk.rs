@@ -590,7 +590,7 @@ async fn hooks_fire_after_commits_only(place: Place) {
     tx.insert_till_event(&till_event("e1")).await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 0);
     tx.commit().await.unwrap();
-    let touched = vec!["acme-law".into()];
+    let touched = ["acme-law".into()].into();
     let all = Committed { enqueued_flow: true, queued_mail: true, till_event: true, parked: false, touched };
     assert_eq!(*seen.lock().unwrap(), [all]);
     store.ping().await.unwrap();
