@@ -124,6 +124,8 @@ pub enum Event {
     SubscriptionEnded,
     /// The client ended their trial.
     TrialCancelled,
+    /// Another client has the one trial of their company.
+    TrialHadAlready,
     /// By the operator.
     Suspended,
     /// By the operator. `extra_days` of trial when they have not paid.
@@ -159,10 +161,21 @@ pub enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reminder {
-    TrialEndsIn { days: i64 },
+    TrialEndsIn {
+        days: i64,
+    },
     GraceBegan,
+    /// Of a plan that was given.
+    GivenEndsIn {
+        days: i64,
+    },
+    GivenEnded,
     Suspended,
-    DeletionIn { days: i64 },
+    /// Suspended, because their company has had its trial.
+    TrialHadAlready,
+    DeletionIn {
+        days: i64,
+    },
     Deleted,
     PaymentFailed,
 }
@@ -234,6 +247,15 @@ impl Life {
                 State::Suspended => Ok((self.clone(), Vec::new())),
                 _ => Err(self.refuse(event)),
             },
+            Event::TrialHadAlready => match self.state {
+                State::Trial | State::Grace => {
+                    let (life, effects) = self.suspend(trial, now);
+                    let untold = Some(Untold { reminder: Reminder::TrialHadAlready, since: now });
+                    Ok((Self { untold, ..life }, effects))
+                }
+                State::Suspended => Ok((self.clone(), Vec::new())),
+                _ => Err(self.refuse(event)),
+            },
             Event::Suspended if self.state == State::Suspended => Ok((self.clone(), Vec::new())),
             Event::Suspended => Ok(self.suspend(trial, now)),
             Event::Resumed { extra_days } => self.resume(extra_days, trial, now),
@@ -256,6 +278,7 @@ impl Life {
             Event::CancelsAtPeriodEnd(_) => "cancelled at its period's end: it pays for none",
             Event::SubscriptionEnded => "ended by the till",
             Event::TrialCancelled => "cancelled as a trial",
+            Event::TrialHadAlready => "left without a trial",
             Event::Suspended => "suspended",
             Event::Resumed { .. } => "resumed",
             Event::TrialExtended { .. } => "given more days of trial",
@@ -384,9 +407,10 @@ impl Life {
                     life.untold = Some(Untold { reminder, since: due.at });
                 }
                 Due::Grace | Due::GivenEnds => {
+                    let reminder = if due.what == Due::Grace { Reminder::GraceBegan } else { Reminder::GivenEnded };
                     life.state = State::Grace;
                     life.given = None;
-                    life.untold = Some(Untold { reminder: Reminder::GraceBegan, since: due.at });
+                    life.untold = Some(Untold { reminder, since: due.at });
                     effects.push(Effect::Notice);
                 }
                 Due::Suspension => {
@@ -440,7 +464,8 @@ impl Life {
     fn moves(&self) -> Vec<Next> {
         let Some(end) = self.ends() else { return Vec::new() };
         let (days_before, reminder): (&[i64], fn(i64) -> Reminder) = match end.what {
-            Due::Grace | Due::GivenEnds => (&[7, 3, 1], |days| Reminder::TrialEndsIn { days }),
+            Due::Grace => (&[7, 3, 1], |days| Reminder::TrialEndsIn { days }),
+            Due::GivenEnds => (&[7, 3, 1], |days| Reminder::GivenEndsIn { days }),
             Due::Deletion => (&[7, 1], |days| Reminder::DeletionIn { days }),
             Due::Suspension | Due::Reminder(_) => return vec![end],
         };
@@ -455,7 +480,9 @@ impl Life {
     /// When a reminder would be due if there were no night.
     fn wanted_at(&self, reminder: Reminder) -> Option<Time> {
         match reminder {
-            Reminder::TrialEndsIn { days } | Reminder::DeletionIn { days } => Some(self.ends()?.at.plus_days(-days)),
+            Reminder::TrialEndsIn { days } | Reminder::GivenEndsIn { days } | Reminder::DeletionIn { days } => {
+                Some(self.ends()?.at.plus_days(-days))
+            }
             _ => None,
         }
     }

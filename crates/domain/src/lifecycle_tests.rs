@@ -134,10 +134,10 @@ fn a_plan_that_was_given_ends_as_a_trial_does() {
     assert_eq!(
         told,
         [
-            (93, Reminder::TrialEndsIn { days: 7 }),
-            (97, Reminder::TrialEndsIn { days: 3 }),
-            (99, Reminder::TrialEndsIn { days: 1 }),
-            (100, Reminder::GraceBegan),
+            (93, Reminder::GivenEndsIn { days: 7 }),
+            (97, Reminder::GivenEndsIn { days: 3 }),
+            (99, Reminder::GivenEndsIn { days: 1 }),
+            (100, Reminder::GivenEnded),
             (103, Reminder::Suspended),
             (126, Reminder::DeletionIn { days: 7 }),
             (132, Reminder::DeletionIn { days: 1 }),
@@ -162,6 +162,20 @@ fn a_plan_for_ever_has_no_date_and_can_be_paid_for_or_shortened() {
 }
 
 #[test]
+fn who_has_no_trial_is_paused_and_told_why_by_day() {
+    let trial = trial();
+    let life = Life::begin(&trial, day(0));
+    let (lost, effects) = life.apply(Event::TrialHadAlready, &trial, day(1)).unwrap();
+    assert_eq!((lost.state, lost.delete_at), (State::Suspended, Some(day(1).plus_days(trial.retention_days))));
+    assert_eq!(effects, [Effect::Suspend, Effect::Mail(Reminder::TrialHadAlready)]);
+    assert_eq!(lost.apply(Event::TrialHadAlready, &trial, day(2)).unwrap(), (lost.clone(), vec![]));
+    let (paid, _) = lost.apply(Event::Paid { until: day(40) }, &trial, day(3)).unwrap();
+    assert!(paid.apply(Event::TrialHadAlready, &trial, day(4)).is_err(), "who pays needs none");
+    let (given, _) = life.apply(Event::PlanGiven { until: None }, &trial, day(1)).unwrap();
+    assert!(given.apply(Event::TrialHadAlready, &trial, day(4)).is_err(), "and neither who was given a plan");
+}
+
+#[test]
 fn nothing_brings_a_deleted_client_back() {
     let trial = trial();
     let (life, _) = Life::begin(&trial, day(0)).apply(Event::Deleted, &trial, day(1)).unwrap();
@@ -179,6 +193,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::CancelsAtPeriodEnd),
         1 => Just(Event::SubscriptionEnded),
         1 => Just(Event::TrialCancelled),
+        1 => Just(Event::TrialHadAlready),
         1 => Just(Event::Suspended),
         1 => (0i64..10).prop_map(|d| Event::Resumed { extra_days: d }),
         1 => (0i64..400).prop_map(|d| Event::PeriodChanged { until: day(d) }),
@@ -271,10 +286,12 @@ fn told(life: Life, visits: impl Iterator<Item = Time>, zones: &[Zone]) -> Vec<(
 /// When what a mail tells of happens.
 fn event_of(mail: Reminder, life: &Life) -> Time {
     match mail {
-        Reminder::TrialEndsIn { .. } => life.trial_ends_at,
-        Reminder::GraceBegan => life.grace_ends_at,
+        Reminder::TrialEndsIn { .. } | Reminder::GivenEndsIn { .. } => life.trial_ends_at,
+        Reminder::GraceBegan | Reminder::GivenEnded => life.grace_ends_at,
         Reminder::PaymentFailed => life.dunning_ends_at.unwrap(),
-        Reminder::Suspended | Reminder::DeletionIn { .. } | Reminder::Deleted => life.delete_at.unwrap(),
+        Reminder::Suspended | Reminder::TrialHadAlready | Reminder::DeletionIn { .. } | Reminder::Deleted => {
+            life.delete_at.unwrap()
+        }
     }
 }
 

@@ -117,7 +117,7 @@ async fn end_trial(world: &World, tx: &mut Tx, client: &ClientId) -> std::result
     if !matches!(row.life.state, State::Trial | State::Grace) {
         return Ok(false);
     }
-    lives::apply(world, tx, &mut row, Event::TrialCancelled).await?;
+    lives::apply(world, tx, &mut row, Event::TrialHadAlready).await?;
     Ok(true)
 }
 

@@ -79,6 +79,18 @@ pub async fn remind(world: &World, tx: &mut Tx, client: &Client, reminder: Remin
             (format!("trial_ends_in_{days}"), Mail::TrialEnds { days, at: life.trial_ends_at, upgrade_url })
         }
         Reminder::GraceBegan => ("grace_began".into(), Mail::GraceBegan { pauses_at: life.grace_ends_at, upgrade_url }),
+        Reminder::GivenEndsIn { days } => {
+            let plan = plan_name(world, client);
+            (format!("given_ends_in_{days}"), Mail::GivenEnds { days, plan, at: life.trial_ends_at, upgrade_url })
+        }
+        Reminder::GivenEnded => {
+            let plan = plan_name(world, client);
+            ("given_ended".into(), Mail::GivenEnded { plan, pauses_at: life.grace_ends_at, upgrade_url })
+        }
+        Reminder::TrialHadAlready => {
+            let support = world.settings.support_email.clone();
+            ("trial_had_already".into(), Mail::TrialHadAlready { delete_at, support, upgrade_url })
+        }
         Reminder::Suspended => ("suspended".into(), Mail::Suspended { delete_at, upgrade_url }),
         Reminder::DeletionIn { days } => {
             (format!("deletion_in_{days}"), Mail::DeletionIn { days, at: delete_at, upgrade_url })
@@ -95,6 +107,10 @@ pub async fn remind(world: &World, tx: &mut Tx, client: &Client, reminder: Remin
         send(world, tx, Letter { id, kind: &kind, client: Some(client), to: &owner, mail: mail.clone() }).await?;
     }
     Ok(())
+}
+
+fn plan_name(world: &World, client: &Client) -> String {
+    world.plans.get(&client.plan).map_or_else(|| client.plan.clone(), |plan| plan.name.clone())
 }
 
 /// To the owners: they have moved, with proof. `flow` makes it one mail, however often the step is executed.

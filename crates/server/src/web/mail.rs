@@ -58,8 +58,26 @@ pub enum Mail {
         pauses_at: Time,
         upgrade_url: String,
     },
+    /// A plan for nothing ends.
+    GivenEnds {
+        days: i64,
+        plan: String,
+        at: Time,
+        upgrade_url: String,
+    },
+    GivenEnded {
+        plan: String,
+        pauses_at: Time,
+        upgrade_url: String,
+    },
     Suspended {
         delete_at: Time,
+        upgrade_url: String,
+    },
+    /// Suspended, because their company has had its trial.
+    TrialHadAlready {
+        delete_at: Time,
+        support: String,
         upgrade_url: String,
     },
     DeletionIn {
@@ -156,7 +174,10 @@ impl Mail {
             }
             Self::TrialEnds { .. }
             | Self::GraceBegan { .. }
+            | Self::GivenEnds { .. }
+            | Self::GivenEnded { .. }
             | Self::Suspended { .. }
+            | Self::TrialHadAlready { .. }
             | Self::DeletionIn { .. }
             | Self::PaymentFailed { .. } => self.reminder(to),
             Self::Deleted { receipts } => receipts.iter().fold(
@@ -216,6 +237,20 @@ impl Mail {
                     ))
                     .button("Choose a plan", upgrade_url)
             }
+            Self::GivenEnds { .. } | Self::GivenEnded { .. } => self.gift(to),
+            Self::TrialHadAlready { delete_at, support, upgrade_url } => {
+                Words::new(
+                    format!("{company} has had its free trial"),
+                    "There is a free trial of your company already",
+                )
+                .say(format!(
+                    "A company has one free trial, and a colleague's account for {company} has it. So this second site is paused."
+                ))
+                .say("To use the site that runs, ask that colleague to invite you. To run this one too, choose a plan.")
+                .fact("Your data here is kept until", &to.zone.date(*delete_at))
+                .button("Choose a plan", upgrade_url)
+                .after(&format!("If you know of no such colleague, write to {support}."))
+            }
             Self::Suspended { delete_at, upgrade_url } => {
                 Words::new("Your site is paused, and your data is safe", "Paused, and your data is safe")
                     .say(format!(
@@ -242,6 +277,34 @@ impl Mail {
                         to.zone.date(*pauses_at)
                     ))
                     .button("Check my card", billing_url)
+            }
+            _ => Words::new("", ""),
+        }
+    }
+}
+
+impl Mail {
+    /// The end of a plan that cost nothing: it was no trial.
+    fn gift(&self, to: &Recipient) -> Words {
+        let company = &to.company;
+        match self {
+            Self::GivenEnds { days, plan, at, upgrade_url } => {
+                let left = show::count(days, "day");
+                Words::new(format!("{left} left of your free {plan} plan"), format!("{left} left of your free plan"))
+                    .say(format!(
+                        "The {plan} plan that we gave {company} for nothing ends on {}.",
+                        to.zone.date(*at)
+                    ))
+                    .say("Choose a plan by then and everything stays as it is. If you do nothing, you are charged nothing.")
+                    .button("Choose a plan", upgrade_url)
+            }
+            Self::GivenEnded { plan, pauses_at, upgrade_url } => {
+                Words::new(format!("Your free {plan} plan is over"), "Your free plan is over; your site still runs")
+                    .say(format!(
+                        "The site of {company} keeps running until {}. Then it pauses, and your data is kept.",
+                        to.zone.date(*pauses_at)
+                    ))
+                    .button("Choose a plan", upgrade_url)
             }
             _ => Words::new("", ""),
         }

@@ -503,6 +503,12 @@ pub(super) fn letters(words: &Words) -> Vec<(&'static str, Mail)> {
         ("mail/trial-3", Mail::TrialEnds { days: 3, at, upgrade_url: url() }),
         ("mail/trial-1", Mail::TrialEnds { days: 1, at, upgrade_url: url() }),
         ("mail/grace", Mail::GraceBegan { pauses_at: at, upgrade_url: url() }),
+        ("mail/given-7", Mail::GivenEnds { days: 7, plan: "Business".into(), at, upgrade_url: url() }),
+        ("mail/given-ended", Mail::GivenEnded { plan: "Business".into(), pauses_at: at, upgrade_url: url() }),
+        (
+            "mail/trial-had-already",
+            Mail::TrialHadAlready { delete_at: at, support: "help@stackpro.example".into(), upgrade_url: url() },
+        ),
         ("mail/suspended", Mail::Suspended { delete_at: at, upgrade_url: url() }),
         ("mail/deletion-7", Mail::DeletionIn { days: 7, at, upgrade_url: url() }),
         ("mail/deletion-1", Mail::DeletionIn { days: 1, at, upgrade_url: url() }),

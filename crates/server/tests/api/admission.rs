@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 use stackpro_domain::admission::Rules;
-use stackpro_domain::lifecycle::State;
+use stackpro_domain::lifecycle::{Reminder, State};
 use stackpro_server::world::Rate;
 use stackpro_store::MailFilter;
 
@@ -56,6 +56,12 @@ async fn who_confirms_first_has_the_companys_trial() {
     assert_eq!(state(&server, &first).await, State::Trial);
     for ended in [&squatter, &third] {
         assert_eq!(state(&server, ended).await, State::Suspended, "one trial for a company");
+        // Now, or when it is day.
+        let theirs = MailFilter { client: Some(ended.parse().unwrap()), state: None };
+        let mails = server.world.store.mails(&theirs, None, 10).await.unwrap().rows;
+        let told = mails.iter().any(|mail| mail.kind == "trial_had_already");
+        let waits = client(&server, ended).await.life.untold.map(|untold| untold.reminder);
+        assert!(told || waits == Some(Reminder::TrialHadAlready), "{mails:?} {waits:?}");
     }
     let late = confirm(&server, &third).await;
     assert!(late.contains("confirmed"), "{late}");
