@@ -13,7 +13,7 @@ use stackpro_cloud::local::{FaultSettings, LocalCloud, LocalSettings};
 use stackpro_domain::lifecycle::{Event, State};
 use stackpro_domain::plan::{DEFAULT_PLANS, Interval, Plans};
 use stackpro_domain::prices::{DEFAULT_PRICES, Prices};
-use stackpro_domain::time::DAY;
+use stackpro_domain::time::{DAY, HOUR};
 use stackpro_domain::zone::Zone;
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_protocol::api::{CheckoutRequest, PlanChangeRequest};
@@ -33,7 +33,7 @@ use tokio::net::TcpListener;
 
 use crate::clock::VirtualClock;
 use crate::fleet::{Fleet, Odds};
-use crate::model::{Account, Term};
+use crate::model::{Account, CODES, Off, Term};
 use crate::people::{Act, Card, Persona};
 use crate::{Failed, Plan, agent};
 
@@ -65,6 +65,8 @@ pub(crate) struct Person {
     /// They, or the operator, asked for the deletion.
     pub(crate) asked_to_delete: bool,
     pub(crate) suspended_by_operator: bool,
+    /// How often a plan was given to them, or ended.
+    pub(crate) gifts: u64,
 }
 
 impl Business {
@@ -123,7 +125,7 @@ impl Business {
         });
         let server = stackpro_server::router(Arc::clone(&world));
         fleet.serve_to(server.clone());
-        Ok(Self {
+        let business = Self {
             world,
             clock,
             fleet,
@@ -133,7 +135,32 @@ impl Business {
             stripe_pages,
             people: Vec::new(),
             by_client: BTreeMap::new(),
-        })
+        };
+        business.make_codes().await?;
+        Ok(business)
+    }
+
+    /// The operator makes coupons and their codes at Stripe, as in its dashboard.
+    async fn make_codes(&self) -> Result<(), Failed> {
+        for code in &CODES {
+            let terms = match (code.off, code.lasts) {
+                (Off::Percent(percent), lasts) => format!("percent_off={percent}&{}", lasts.form()),
+                (Off::Amount(cents), lasts) => format!("amount_off={}&currency=usd&{}", cents.0, lasts.form()),
+            };
+            self.make("coupons", format!("id={}&{terms}", code.name)).await?;
+            let promotion = format!("promotion[type]=coupon&promotion[coupon]={0}&code={0}", code.name);
+            self.make("promotion_codes", promotion).await?;
+        }
+        Ok(())
+    }
+
+    async fn make(&self, what: &str, form: String) -> Result<(), Failed> {
+        let key = format!("Bearer {}", self.world.secrets.till_api_key());
+        let request = Request::post(format!("/v1/{what}")).header("authorization", key);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        let (status, body) = agent::send(&self.stripe_pages, request, form.into_bytes()).await;
+        let said = || Failed(format!("{what} could not be made: {}", String::from_utf8_lossy(&body)));
+        if status == StatusCode::OK { Ok(()) } else { Err(said()) }
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -162,6 +189,16 @@ impl Business {
                 self.people[number].suspended_by_operator = true;
                 self.event(&client, Event::Suspended).await
             }
+            Act::Give(plan, days) => {
+                self.give(number, &client, plan, days.map(|days| self.now().plus_days(days))).await
+            }
+            Act::TakeBack => match row.life.given {
+                Some(_) => {
+                    let plan = self.world.plans.plans.iter().position(|plan| plan.id == row.plan).unwrap_or_default();
+                    self.give(number, &client, plan, Some(self.now().plus(HOUR))).await
+                }
+                None => Ok(()),
+            },
             Act::Resume => self.event(&client, Event::Resumed { extra_days: 7 }).await,
             Act::Delete => {
                 self.people[number].asked_to_delete = true;
@@ -202,8 +239,23 @@ impl Business {
         }
     }
 
+    async fn give(&mut self, number: usize, client: &ClientId, plan: usize, until: Option<Time>) -> Result<(), Failed> {
+        let world = &self.world;
+        let plan = world.plans.plans[plan].id.clone();
+        let mut tx = world.store.begin().await.map_err(Failed::new)?;
+        let Some(mut row) = tx.client(client).await.map_err(Failed::new)? else { return Ok(()) };
+        match lives::give_plan(world, &mut tx, &mut row, &plan, until).await {
+            Ok(()) => tx.commit().await.map_err(Failed::new)?,
+            // They pay for a plan, or are deleted.
+            Err(lives::LifeError::Refused(_)) => return Ok(()),
+            Err(error) => return Err(Failed::new(error)),
+        }
+        self.people[number].gifts += 1;
+        Ok(())
+    }
+
     async fn pay(&mut self, number: usize, row: &Client) -> Result<(), Failed> {
-        if row.life.state.is_paying() || row.life.state == State::Deleted {
+        if row.life.pays() || row.life.state == State::Deleted {
             return Ok(());
         }
         let person = &self.people[number];
@@ -213,6 +265,12 @@ impl Business {
         let checkout = checkout.map_err(|error| Failed(format!("a checkout could not begin: {error:?}")))?;
         let path = path_of(&checkout.url);
         let card = person.persona.card;
+        let code = person.persona.code.map(|code| &CODES[code]);
+        if let Some(code) = code {
+            let page = format!("{path}/code");
+            self.post(&page, "code=NO-SUCH-CODE", StatusCode::UNPROCESSABLE_ENTITY).await?;
+            self.post(&page, &format!("code={}", code.name), StatusCode::SEE_OTHER).await?;
+        }
         if card == Card::DeclinedFirst {
             self.submit(&path, "4000000000000002", StatusCode::PAYMENT_REQUIRED).await?;
         }
@@ -222,6 +280,7 @@ impl Business {
         let since = self.now();
         self.people[number].accounts.push(Account {
             terms: vec![Term { from: since, plan: order.plan_id, price, interval }],
+            code,
             card_fails: card == Card::FailsLater,
             repaired_at: None,
             cancelled: Vec::new(),
@@ -235,13 +294,17 @@ impl Business {
         let form = format!(
             "number={number}&expiry=12%2F49&cvc=123&name=Ann&country=DE&line1=Hauptstr.+1&city=Berlin&postal_code=10115"
         );
+        self.post(path, &form, expected).await
+    }
+
+    async fn post(&self, path: &str, form: &str, expected: StatusCode) -> Result<(), Failed> {
         let request = Request::post(path).header("content-type", "application/x-www-form-urlencoded");
-        let (status, _) = agent::send(&self.stripe_pages, request, form.into_bytes()).await;
+        let (status, _) = agent::send(&self.stripe_pages, request, form.as_bytes().to_vec()).await;
         if status == expected { Ok(()) } else { Err(Failed(format!("{path} answered {status}, not {expected}"))) }
     }
 
     async fn cancel(&mut self, number: usize, row: &Client, cancels: bool) -> Result<(), Failed> {
-        let Some(subscription) = row.subscription_id.as_ref().filter(|_| row.life.state.is_paying()) else {
+        let Some(subscription) = row.subscription_id.as_ref().filter(|_| row.life.pays()) else {
             return Ok(());
         };
         self.world.till.cancel_at_period_end(subscription, cancels).await.map_err(Failed::new)?;
@@ -383,6 +446,7 @@ pub(crate) fn agenda(business: &mut Business, plan: &Plan, start: Time) -> BTree
             accounts: Vec::new(),
             asked_to_delete: false,
             suspended_by_operator: false,
+            gifts: 0,
         });
     }
     agenda

@@ -20,11 +20,13 @@ use crate::{Failed, agent};
 pub(crate) struct Histories(BTreeMap<ClientId, Life>);
 
 /// The moves that a client's life may make, as DESIGN has them, and any number of them in one instant.
-fn may_move(from: State, to: State) -> bool {
+/// One whose plan was `given` has grace when it ends.
+fn may_move(from: State, to: State, given: bool) -> bool {
     use State::{Active, Deleted, Grace, PastDue, Suspended, Trial};
     let on: &[State] = match from {
         Trial => &[Grace, Active, Suspended, Deleted],
         Grace | PastDue => &[Active, Suspended, Deleted],
+        Active if given => &[Grace, Suspended, Deleted],
         Active => &[PastDue, Suspended, Deleted],
         Suspended => &[Active, Trial, Deleted],
         Deleted => &[],
@@ -71,10 +73,12 @@ async fn on_its_type(business: &Business, row: &Client) -> Result<(), Failed> {
 
 async fn moved(business: &Business, person: &Person, row: &Client, before: &Life) -> Result<(), Failed> {
     let (id, from, to, now) = (&row.id, before.state, row.life.state, business.now());
-    if !may_move(from, to) {
+    let given = before.given.is_some();
+    // What was given may be paid for and fall due in one instant.
+    if !may_move(from, to, given) && !may_move(from, to, false) {
         return Err(Failed(format!("client {id} went from {} to {}", from.as_str(), to.as_str())));
     }
-    if from != to && to == State::Suspended && from.is_paying() && !person.suspended_by_operator {
+    if from != to && to == State::Suspended && from.is_paying() && !given && !person.suspended_by_operator {
         let paid = row.life.paid_until.is_some_and(|until| until > now);
         if paid && from == State::Active {
             return Err(Failed(format!("client {id} is suspended, and has paid")));
@@ -86,7 +90,8 @@ async fn moved(business: &Business, person: &Person, row: &Client, before: &Life
         }
         let theirs = MailFilter { client: Some(id.clone()), state: None };
         let mails = business.world.store.mails(&theirs, None, 200).await.map_err(Failed::new)?.rows;
-        let reminds = |kind: &str| kind.starts_with("trial_ends_in") || kind.starts_with("deletion_in");
+        let reminds =
+            |kind: &str| ["trial_ends_in", "given_ends_in", "deletion_in"].iter().any(|start| kind.starts_with(start));
         let zone = &row.life.zone;
         if let Some(mail) = mails.iter().find(|mail| reminds(&mail.kind) && zone.is_night(mail.created_at)) {
             let at = mail.created_at;
@@ -190,6 +195,10 @@ pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
         total += stripe;
         if let (Some(row), Some(account)) = (&row, person.accounts.last()) {
             agrees(row, goes_on, account.plan(), now.ms())?;
+            let asked = person.suspended_by_operator || account.began_within(DAY, now);
+            if row.life.given.is_some() && goes_on && !asked {
+                return Err(Failed(format!("client {client} was given {}, and is charged for it", row.plan)));
+            }
         }
     }
     Ok(Cents(total))
@@ -198,11 +207,11 @@ pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
 /// Who pays is active and has what they pay for, and who has stopped paying is not.
 fn agrees(row: &Client, goes_on: bool, plan: &str, now: i64) -> Result<(), Failed> {
     let state = row.life.state;
-    if state.is_paying() && row.plan != plan {
+    if row.life.pays() && row.plan != plan {
         return Err(Failed(format!("client {} pays for {plan}, and has {}", row.id, row.plan)));
     }
     let lately = row.life.paid_until.is_some_and(|until| (until.ms() - now).abs() < DAY);
-    if state.is_paying() && !goes_on && !lately && row.life.dunning_ends_at.is_none() {
+    if row.life.pays() && !goes_on && !lately && row.life.dunning_ends_at.is_none() {
         return Err(Failed(format!("client {} is {} and pays nobody", row.id, state.as_str())));
     }
     Ok(())
@@ -238,15 +247,16 @@ mod tests {
 
     #[test]
     fn what_design_does_not_draw_is_refused() {
-        assert!(may_move(State::Trial, State::Grace));
-        assert!(may_move(State::Suspended, State::Active));
+        assert!(may_move(State::Trial, State::Grace, false));
+        assert!(may_move(State::Suspended, State::Active, false));
+        assert!(may_move(State::Active, State::Grace, true));
         for (from, to) in [
             (State::Deleted, State::Active),
             (State::Active, State::Trial),
             (State::Active, State::Grace),
             (State::PastDue, State::Trial),
         ] {
-            assert!(!may_move(from, to), "{from:?} {to:?}");
+            assert!(!may_move(from, to, false), "{from:?} {to:?}");
         }
     }
 }

@@ -10,11 +10,68 @@ use stackpro_domain::{Cents, Time};
 /// A failed renewal is tried again so many days after it; then the subscription ends.
 const TRIES_DAYS: [i64; 4] = [0, 3, 8, 15];
 
+/// What a promotion code takes off, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Code {
+    pub(crate) name: &'static str,
+    pub(crate) off: Off,
+    pub(crate) lasts: Lasts,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Off {
+    Percent(i64),
+    Amount(Cents),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lasts {
+    /// For the first invoice.
+    Once,
+    /// For so many months from the first payment on.
+    Months(i64),
+    Forever,
+}
+
+/// The codes of the run: each way to take something off, for each length that Stripe allows.
+pub(crate) const CODES: [Code; 5] = [
+    Code { name: "HALF", off: Off::Percent(50), lasts: Lasts::Once },
+    Code { name: "THIRD", off: Off::Percent(33), lasts: Lasts::Months(3) },
+    Code { name: "TENTH", off: Off::Percent(10), lasts: Lasts::Forever },
+    Code { name: "FIFTY", off: Off::Amount(Cents(5_000)), lasts: Lasts::Months(2) },
+    // More than the smallest plan costs in a month.
+    Code { name: "WELCOME", off: Off::Amount(Cents(40_000)), lasts: Lasts::Once },
+];
+
+impl Lasts {
+    /// As Stripe's API takes it.
+    pub(crate) fn form(self) -> String {
+        match self {
+            Self::Once => "duration=once".into(),
+            Self::Months(months) => format!("duration=repeating&duration_in_months={months}"),
+            Self::Forever => "duration=forever".into(),
+        }
+    }
+}
+
+impl Code {
+    /// What a period costs with it; half a cent less is a cent less.
+    fn reduced(&self, price: Cents) -> Cents {
+        let off = match self.off {
+            Off::Percent(percent) => (price.0 * percent * 2 + 100).div_euclid(200),
+            Off::Amount(amount) => amount.0,
+        };
+        Cents((price.0 - off).max(0))
+    }
+}
+
 /// One subscription, as those who pay see it.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
     /// What it costs, at first and since each change; never empty.
     pub(crate) terms: Vec<Term>,
+    /// Typed at the first payment.
+    pub(crate) code: Option<&'static Code>,
     /// Renewals fail, and from when on they don't.
     pub(crate) card_fails: bool,
     pub(crate) repaired_at: Option<Time>,
@@ -45,6 +102,8 @@ pub(crate) struct Charged {
 /// Periods from an anchor on: the number of the present one, and what is charged.
 struct Course<'a> {
     term: &'a Term,
+    /// What the present period came to, or would have if all of it were at this price.
+    cost: Cents,
     anchor: Time,
     period: i64,
     total: i64,
@@ -73,12 +132,15 @@ impl Account {
     pub(crate) fn charged(&self, credit: Cents, now: Time) -> Charged {
         let mut terms = self.terms.iter();
         let Some(first) = terms.next() else { return Charged { total: Cents(0), credit, goes_on: false } };
-        let mut course = Course { term: first, anchor: in_seconds(first.from), period: 0, total: 0, credit: credit.0 };
-        course.total = course.owe(first.price.0);
+        let cost = self.code.map_or(first.price, |code| code.reduced(first.price));
+        let anchor = in_seconds(first.from);
+        let mut course = Course { term: first, cost, anchor, period: 0, total: 0, credit: credit.0 };
+        course.total = course.owe(cost.0);
         let mut changes = terms.filter(|term| term.from <= now).peekable();
         loop {
             while let Some(term) = changes.next_if(|term| in_seconds(term.from) <= course.end()) {
-                change(&mut course, term);
+                let cost = self.cost(term.price, in_seconds(term.from));
+                change(&mut course, term, cost);
             }
             let at = course.end();
             let alive = self.ended_at.is_none_or(|end| end > now);
@@ -93,7 +155,8 @@ impl Account {
             if self.ended_at.is_some_and(|end| end <= at) || self.is_cancelled(at) {
                 return told(&course, false);
             }
-            let due = course.owe(course.term.price.0);
+            course.cost = self.cost(course.term.price, at);
+            let due = course.owe(course.cost.0);
             match self.paid_at(at, due) {
                 Some(paid) if paid <= now && self.ended_at.is_none_or(|end| paid < end) => course.total += due,
                 Some(_) => return told(&course, alive),
@@ -101,6 +164,22 @@ impl Account {
             }
             course.period += 1;
         }
+    }
+
+    /// What a period costs that is charged at `at`, after the first one.
+    fn cost(&self, price: Cents, at: Time) -> Cents {
+        let began = in_seconds(self.terms[0].from);
+        let counts = |code: &&&Code| match code.lasts {
+            Lasts::Once => false,
+            Lasts::Months(months) => at < period_start(began, Interval::Month, months),
+            Lasts::Forever => true,
+        };
+        self.code.as_ref().filter(counts).map_or(price, |code| code.reduced(price))
+    }
+
+    /// Whether it began less than so long (ms) ago.
+    pub(crate) fn began_within(&self, ms: i64, now: Time) -> bool {
+        self.terms.first().is_some_and(|first| now.since(first.from) < ms)
     }
 
     /// The plan that it is on now.
@@ -124,22 +203,24 @@ impl Account {
     }
 }
 
-/// Another plan in the middle of a period: what is left of the old one is given back and the rest of the period is
-/// charged at the new price, to the second, both at once. Another interval begins a period of its own instead.
-fn change<'a>(course: &mut Course<'a>, to: &'a Term) {
+/// Another plan in the middle of a period: what is left of what the old one came to is given back, and the rest of the
+/// period is charged at what the new one costs now, to the second, both at once. Another interval begins a period of
+/// its own instead.
+fn change<'a>(course: &mut Course<'a>, to: &'a Term, cost: Cents) {
     let (at, start, end) = (in_seconds(to.from), course.start(), course.end());
     let share = |price: Cents| {
         let (left, whole) = (i128::from(end.since(at)), i128::from(end.since(start)));
         // Half a cent is rounded up.
         i64::try_from((i128::from(price.0) * left * 2 + whole).div_euclid(2 * whole)).unwrap_or(i64::MAX)
     };
-    let unused = share(course.term.price);
-    let amount = if course.term.interval == to.interval { share(to.price) } else { to.price.0 } - unused;
+    let unused = share(course.cost);
+    let amount = if course.term.interval == to.interval { share(cost) } else { cost.0 } - unused;
     if course.term.interval != to.interval {
         course.anchor = at;
         course.period = 0;
     }
     course.term = to;
+    course.cost = cost;
     course.total += course.owe(amount);
 }
 
@@ -163,6 +244,7 @@ mod tests {
     fn account(since: &str) -> Account {
         Account {
             terms: vec![term(since, 100, Interval::Month)],
+            code: None,
             card_fails: false,
             repaired_at: None,
             cancelled: Vec::new(),
@@ -192,6 +274,22 @@ mod tests {
         let before = account.charged(Cents(0), at("2026-12-31T00:00:00Z"));
         assert_eq!((before.total, before.credit), (Cents(99_800), Cents(15_000)));
         assert_eq!(charged(&account, "2027-01-01T00:00:00Z"), (99_800 + 14_900, true));
+    }
+
+    #[test]
+    fn a_code_lowers_what_is_charged_and_what_is_given_back() {
+        static HALF: Code = Code { name: "HALF", off: Off::Percent(50), lasts: Lasts::Once };
+        static FIVE: Code = Code { name: "FIVE", off: Off::Amount(Cents(5)), lasts: Lasts::Months(2) };
+        assert_eq!((HALF.reduced(Cents(29_901)), FIVE.reduced(Cents(3))), (Cents(14_950), Cents(0)));
+        let mut account = account("2026-01-31T10:00:00Z");
+        account.code = Some(&FIVE);
+        assert_eq!(charged(&account, "2026-03-30T00:00:00Z"), (95 + 95, true));
+        assert_eq!(charged(&account, "2026-03-31T10:00:00Z"), (95 + 95 + 100, true));
+        let mut account = Account { code: Some(&HALF), ..self::account("2026-11-01T00:00:00Z") };
+        account.terms[0].price = Cents(30_000);
+        // A third of November is left of the 150 that were paid, and the new price is whole.
+        account.terms.push(term("2026-11-21T00:00:00Z", 60_000, Interval::Month));
+        assert_eq!(charged(&account, "2026-11-30T00:00:00Z"), (15_000 - 5_000 + 20_000, true));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use stackpro_domain::Time;
 use stackpro_domain::plan::{Interval, Plans};
 use stackpro_domain::time::{DAY, HOUR, MINUTE};
 
+use crate::model::CODES;
+
 /// What someone does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Act {
@@ -19,6 +21,10 @@ pub(crate) enum Act {
     Change(usize, Interval),
     /// The operator's.
     Suspend,
+    /// The operator gives them the plan of this number for nothing, for so many days or for ever.
+    Give(usize, Option<i64>),
+    /// The operator ends what was given.
+    TakeBack,
     Resume,
     Delete,
 }
@@ -38,6 +44,8 @@ pub(crate) struct Persona {
     pub(crate) plan: String,
     pub(crate) interval: Interval,
     pub(crate) card: Card,
+    /// The promotion code that they type when they pay, by its place in [`CODES`].
+    pub(crate) code: Option<usize>,
     /// Everything that they and the operator will do about them, from the sign-up on.
     pub(crate) acts: Vec<(Time, Act)>,
 }
@@ -78,9 +86,27 @@ impl Persona {
         if dice.random_bool(0.03) {
             acts.push((signs_up.plus(dice.random_range(HOUR..200 * DAY)), Act::Delete));
         }
+        let (code, gifts) = Self::kindness(seed, number, signs_up, plans.plans.len());
+        acts.extend(gifts);
         let plan = &plans.plans[dice.random_range(0..plans.plans.len())];
         let interval = if dice.random_bool(0.8) { Interval::Month } else { Interval::Year };
-        Self { plan: plan.id.clone(), interval, card, acts }
+        Self { plan: plan.id.clone(), interval, card, code, acts }
+    }
+
+    /// What the operator does for them: a code that they hear of, and a plan for nothing. Drawn apart, so that the
+    /// rest of what they do is the same without it.
+    fn kindness(seed: u64, number: u32, signs_up: Time, plans: usize) -> (Option<usize>, Vec<(Time, Act)>) {
+        let mut dice = StdRng::seed_from_u64(seed ^ (u64::from(number) + 1).wrapping_mul(0xd1b5_4a32_d192_ed03));
+        let mut acts = Vec::new();
+        if dice.random_bool(0.08) {
+            let at = signs_up.plus(dice.random_range(HOUR..120 * DAY));
+            let days = dice.random_bool(0.7).then(|| dice.random_range(1..90));
+            acts.push((at, Act::Give(dice.random_range(0..plans), days)));
+            if dice.random_bool(0.4) {
+                acts.push((at.plus(dice.random_range(MINUTE..60 * DAY)), Act::TakeBack));
+            }
+        }
+        (dice.random_bool(0.3).then(|| dice.random_range(0..CODES.len())), acts)
     }
 
     /// Some change their plan, or how they pay for it, and some of them more than once.

@@ -27,6 +27,10 @@ pub struct Report {
     pub mails: u64,
     /// Other plans and intervals that clients chose, each with the charge or credit of its moment.
     pub changes: u64,
+    /// Subscriptions that began with a promotion code.
+    pub codes: u64,
+    /// Plans that were given for nothing, or ended.
+    pub gifts: u64,
     /// What Stripe was paid, which is what the model says.
     pub revenue: Cents,
     pub months: Vec<Month>,
@@ -67,6 +71,8 @@ impl Report {
             checks: 0,
             mails: 0,
             changes: 0,
+            codes: 0,
+            gifts: 0,
             revenue: Cents(0),
             months: Vec::new(),
             series: Vec::new(),
@@ -103,8 +109,10 @@ impl Report {
 
     pub(crate) async fn end(&mut self, business: &Business) -> Result<(), Failed> {
         self.revenue = checks::money(business).await?;
-        let accounts = business.people.iter().flat_map(|person| &person.accounts);
-        self.changes = accounts.map(|account| account.terms.len() as u64 - 1).sum();
+        let accounts = || business.people.iter().flat_map(|person| &person.accounts);
+        self.codes = accounts().filter(|account| account.code.is_some()).count() as u64;
+        self.gifts = business.people.iter().map(|person| person.gifts).sum();
+        self.changes = accounts().map(|account| account.terms.len() as u64 - 1).sum();
         self.mails = business.world.store.mails_sent().await.map_err(Failed::new)?;
         Ok(())
     }

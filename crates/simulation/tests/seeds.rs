@@ -11,16 +11,19 @@ async fn simulate(plan: &Plan) -> Report {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_invariant_breaks() {
-    let mut changes = 0;
+    let (mut changes, mut codes, mut gifts) = (0, 0, 0);
     for seed in 1..=3 {
         let report = simulate(&Plan::new(30, 120, seed)).await;
         assert!(report.revenue.0 > 0 && report.crashes > 0 && report.checks > 100, "{report:?}");
         changes += report.changes;
+        codes += report.codes;
+        gifts += report.gifts;
     }
+    assert!(codes >= 5 && gifts >= 3, "only {codes} codes were used and {gifts} plans given");
     assert!(changes >= 5, "only {changes} plans were changed");
 }
 
-/// In this run a node dies right after it has released the instance that a client moved away from.
+/// In this run a node died, when it was found, right after it had released the instance that a client moved away from.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_instance_that_is_gone_is_not_asked() {
     simulate(&Plan::new(60, 90, 3)).await;

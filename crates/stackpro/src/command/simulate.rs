@@ -96,12 +96,14 @@ fn tell(report: &Report, seconds: f64) {
     });
     show::table(&head, rows.collect());
     show::line(&format!(
-        "Seed {}: {} clients, {} days, revenue {}, {} changes of plan, {} mails, {} events, {} steps, {} nodes died, {} checks: no invariant is broken.",
+        "Seed {}: {} clients, {} days, revenue {}, {} changes of plan, {} codes used, {} plans given, {} mails, {} events, {} steps, {} nodes died, {} checks: no invariant is broken.",
         report.seed,
         report.clients,
         report.days,
         report.revenue,
         report.changes,
+        report.codes,
+        report.gifts,
         report.mails,
         report.events,
         report.steps,
