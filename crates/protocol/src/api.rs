@@ -234,6 +234,8 @@ pub struct PlanPreview {
     pub credit_cents: i64,
     /// The price of each period from now on.
     pub price_cents: i64,
+    /// A promotion code lowers that price for now.
+    pub discounted: bool,
 }
 
 /// One line of the invoice; below 0 it is in the client's favour.

@@ -130,6 +130,7 @@ pub async fn preview_plan(world: &World, client: &ClientId, request: &CheckoutRe
         due_cents: preview.due.0,
         credit_cents: preview.credit.0,
         price_cents: plan.price(interval).0,
+        discounted: subscription.discounted,
     })
 }
 

@@ -115,8 +115,11 @@ fn preview(invoice: &Value) -> Option<Preview> {
         Some(Line { what: text(line.get("description")).unwrap_or_default(), amount: cents(line, "amount")? })
     };
     let left = cents(invoice, "ending_balance").unwrap_or_default();
+    let off = invoice.get("total_discount_amounts").and_then(Value::as_array).into_iter().flatten();
+    let off: i64 = off.filter_map(|one| cents(one, "amount")).map(|cents| cents.0).sum();
+    let discount = (off > 0).then(|| Line { what: "Discount".into(), amount: Cents(-off) });
     Some(Preview {
-        lines: lines.iter().map(line).collect::<Option<_>>()?,
+        lines: lines.iter().map(line).chain(discount.map(Some)).collect::<Option<_>>()?,
         due: cents(invoice, "amount_due")?,
         credit: Cents(left.0.min(0).saturating_neg()),
     })
@@ -146,6 +149,10 @@ mod tests {
             "amount_due": 0, "ending_balance": -300});
         let read = preview(&good).unwrap();
         assert_eq!((read.lines.len(), read.due, read.credit), (2, Cents(0), Cents(300)));
+        let mut less = good.clone();
+        less["total_discount_amounts"] = json!([{"amount": 50, "discount": "di_1"}, {"amount": 0, "discount": "di_2"}]);
+        let last = preview(&less).unwrap().lines.pop().unwrap();
+        assert_eq!((last.what.as_str(), last.amount), ("Discount", Cents(-50)), "the lines come to what is due");
         for missing in ["lines", "amount_due"] {
             let mut bad = good.clone();
             bad.as_object_mut().unwrap().remove(missing);

@@ -25,6 +25,8 @@ pub struct Subscription {
     pub price_lookup_key: Option<String>,
     pub plan: Option<String>,
     pub interval: Option<Interval>,
+    /// A coupon lowers what it costs.
+    pub discounted: bool,
     /// From the metadata that we gave it.
     pub client_id: Option<ClientId>,
 }
@@ -53,6 +55,7 @@ impl Subscription {
             price_lookup_key: text(price.get("lookup_key")),
             plan: text(price.pointer("/metadata/plan")).or_else(|| text(value.pointer("/metadata/plan"))),
             interval,
+            discounted: value.get("discounts").and_then(Value::as_array).is_some_and(|all| !all.is_empty()),
             client_id: value.pointer("/metadata/client_id").and_then(Value::as_str).and_then(|id| id.parse().ok()),
         })
     }

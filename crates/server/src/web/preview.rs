@@ -422,6 +422,7 @@ fn plan_page(words: &Words, cancelled: bool) -> client::PlanPage {
         due_cents: 15_000,
         credit_cents: 0,
         price_cents: 59_900,
+        discounted: cancelled,
     };
     client::PlanPage {
         frame: words.client_frame("active", true),
