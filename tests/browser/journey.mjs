@@ -44,6 +44,12 @@ export async function a_newcomer_signs_up_stores_a_file_pays_and_is_moved(browse
   await page.getByRole("button", { name: "Go to payment" }).click();
   await page.waitForURL((url) => url.origin === new URL(app.stripeUrl).origin);
   await look("checkout");
+  await page.fill("[name=code]", "NO-SUCH-CODE");
+  await page.getByRole("button", { name: "Apply" }).click();
+  await page.getByText("This code is invalid.").waitFor();
+  // The browser itself reports the till's 422.
+  visitor.problems.length = 0;
+  await look("checkout-code-refused");
   await pay(page, "4000 0000 0000 0002");
   await page.getByText(/declined/i).first().waitFor();
   // The browser itself reports the till's 402.
