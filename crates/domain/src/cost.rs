@@ -79,6 +79,8 @@ pub struct Term {
     pub client: ClientId,
     pub plan: String,
     pub interval: Interval,
+    /// What a period comes to, where that is not the plan's price.
+    pub price: Option<Cents>,
     pub span: Span,
 }
 
@@ -216,7 +218,8 @@ impl Facts {
             Interval::Month => 1,
             Interval::Year => 12,
         };
-        let price = u128::from(Micros::from(plan.price(term.interval)).0.unsigned_abs());
+        let price = term.price.unwrap_or_else(|| plan.price(term.interval));
+        let price = u128::from(Micros::from(price).0.unsigned_abs());
         let ms = u128::from(term.span.within(window).ms());
         Amount::known(Micros::rounded(price * ms, u128::from(self.month.ms()) * months))
     }

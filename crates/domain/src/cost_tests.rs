@@ -109,7 +109,7 @@ fn what_has_no_price_is_unknown_and_not_nothing() {
     let instances = vec![instance("m1", "m9.huge", None, span), instance("m2", "t3.micro", Some(2), span)];
     let stays = vec![stay(1, "m1", day(0), Time::NEVER), stay(2, "m2", day(0), Time::NEVER)];
     let mut facts = facts(day(20), instances, stays);
-    let term = Term { client: client(1), plan: "gone".into(), interval: Interval::Month, span };
+    let term = Term { client: client(1), plan: "gone".into(), interval: Interval::Month, price: None, span };
     facts.terms.push(term);
     let costs = facts.so_far(&prices(), &plans());
     let (one, two) = (&costs.clients[&client(1)], &costs.clients[&client(2)]);
@@ -130,6 +130,7 @@ fn plans_bring_their_part_of_the_month() {
         client: client(n),
         plan: plan.into(),
         interval,
+        price: None,
         span: Span { from, until },
     };
     let mut facts = facts(day(20), vec![], vec![]);
@@ -138,12 +139,14 @@ fn plans_bring_their_part_of_the_month() {
         term(1, "business", Interval::Month, day(10), Time::NEVER),
         term(2, "starter", Interval::Year, day(15), Time::NEVER),
         term(3, "starter", Interval::Month, day(-90), day(0)),
+        Term { price: Some(Cents(15_000)), ..term(4, "starter", Interval::Month, day(-90), Time::NEVER) },
     ];
     let so_far = facts.so_far(&prices(), &plans());
     let cents = |costs: &Costs, n| costs.clients[&client(n)].revenue.known.cents().0;
     assert_eq!(cents(&so_far, 1), 29_900 / 3 + 59_900 / 3 + 1);
     assert_eq!(cents(&so_far, 2), 4_153);
     assert_eq!(cents(&so_far, 3), 0);
+    assert_eq!(cents(&so_far, 4), 10_000, "a code lowers it");
     let projected = facts.projected(&prices(), &plans());
     assert_eq!(cents(&projected, 1), (29_900 + 2 * 59_900 + 2) / 3);
     assert_eq!(cents(&projected, 2), 12_458);

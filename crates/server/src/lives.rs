@@ -52,6 +52,7 @@ pub async fn sign_up(world: &World, tx: &mut Tx, new: NewClient) -> Result<(Clie
         hosting: None,
         host,
         customer_id: None,
+        price: None,
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,
@@ -143,7 +144,7 @@ pub async fn give_plan(
 ) -> Result<(), LifeError> {
     let before = client.clone();
     plan.clone_into(&mut client.plan);
-    client.interval = None;
+    (client.interval, client.price) = (None, None);
     apply(world, tx, client, Event::PlanGiven { until }).await?;
     if before.life.state.is_paying() && client.plan != before.plan {
         plan_changed(world, tx, client).await?;

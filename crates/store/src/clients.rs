@@ -2,7 +2,7 @@
 
 use stackpro_domain::lifecycle::State;
 use stackpro_domain::plan::Interval;
-use stackpro_domain::{ClientId, Time};
+use stackpro_domain::{Cents, ClientId, Time};
 
 use crate::db::Conn;
 use crate::error::Result;
@@ -62,6 +62,7 @@ impl Record for Client {
             subscription_id: row.get("subscription_id")?,
             certificate: row.maybe_json("certificate")?,
             portal_rotation: row.number("portal_rotation")?,
+            price: row.get::<Option<i64>>("price_cents")?.map(Cents),
             created_at: row.time("created_at")?,
         })
     }
@@ -93,6 +94,7 @@ fn columns(statement: Statement, client: &Client) -> Result<Statement> {
         .bind(client.certificate.as_ref().map(json).transpose()?)
         .bind(client.portal_rotation)
         .bind(&client.recipe)
+        .bind(client.price.map(|price| price.0))
         .conflicts(CONFLICTS))
 }
 
@@ -163,9 +165,9 @@ impl Tx {
     /// The same for many at once.
     pub async fn insert_clients(&mut self, clients: &[Client]) -> Result<()> {
         let head = "INSERT INTO clients (id, company, plan, billing_interval, state, life, next_at, stack, hosting_id, \
-            host, customer_id, subscription_id, certificate, portal_rotation, recipe, created_at) VALUES";
+            host, customer_id, subscription_id, certificate, portal_rotation, recipe, price_cents, created_at) VALUES";
         for chunk in clients.chunks(MOST_ROWS) {
-            let mut insert = values(head, 16, chunk.len(), "");
+            let mut insert = values(head, 17, chunk.len(), "");
             for client in chunk {
                 insert = columns(insert, client)?.bind(client.created_at);
             }
@@ -186,7 +188,7 @@ impl Tx {
         self.touch(client.id.as_str());
         let sql = "UPDATE clients SET company = $2, plan = $3, billing_interval = $4, state = $5, life = $6, \
             next_at = $7, stack = $8, hosting_id = $9, host = $10, customer_id = $11, subscription_id = $12, \
-            certificate = $13, portal_rotation = $14, recipe = $15 WHERE id = $1";
+            certificate = $13, portal_rotation = $14, recipe = $15, price_cents = $16 WHERE id = $1";
         columns(q(sql), client)?.run(&mut self.conn).await?;
         self.keep_term(client).await
     }
@@ -195,19 +197,22 @@ impl Tx {
     async fn keep_term(&mut self, client: &Client) -> Result<()> {
         let (now, pays) = (self.store.now(), client.life.pays());
         let interval = client.interval.unwrap_or(Interval::Month).as_str();
+        let price = client.price.map(|price| price.0);
         // Who is suspended is so from its date, also when that was noticed later.
         let over = client.life.suspended_at.map_or(now, |at| at.min(now));
         let sql = "UPDATE terms SET until_at = CASE WHEN from_at > $2 THEN from_at ELSE $2 END \
-            WHERE client_id = $1 AND until_at IS NULL AND NOT ($3 AND plan = $4 AND billing_interval = $5)";
+            WHERE client_id = $1 AND until_at IS NULL AND NOT ($3 AND plan = $4 AND billing_interval = $5 \
+            AND coalesce(price_cents, -1) = $6)";
         let statement = q(sql).bind(&client.id).bind(over).bind(pays).bind(&client.plan).bind(interval);
+        let statement = statement.bind(price.unwrap_or(-1));
         statement.run(&mut self.conn).await?;
         if pays {
-            let sql = "INSERT INTO terms (client_id, plan, billing_interval, from_at) SELECT $1, $2, $3, $4 \
+            let sql = "INSERT INTO terms (client_id, plan, billing_interval, from_at, price_cents) SELECT $1, $2, $3, $4, $5 \
                 WHERE NOT EXISTS (SELECT 1 FROM terms WHERE client_id = $1 AND until_at IS NULL) \
                 ON CONFLICT (client_id, from_at) DO UPDATE SET plan = excluded.plan, \
-                billing_interval = excluded.billing_interval, until_at = NULL";
+                billing_interval = excluded.billing_interval, price_cents = excluded.price_cents, until_at = NULL";
             let statement = q(sql).bind(&client.id).bind(&client.plan).bind(interval).bind(now);
-            statement.run(&mut self.conn).await?;
+            statement.bind(price).run(&mut self.conn).await?;
         }
         Ok(())
     }

@@ -51,6 +51,7 @@ impl Record for Term {
             client: row.parse("client_id")?,
             plan: row.text("plan")?,
             interval: row.word("billing_interval", interval)?,
+            price: row.get::<Option<i64>>("price_cents")?.map(Cents),
             span: Span { from: row.time("from_at")?, until: until(row, "until_at")? },
         })
     }

@@ -7,7 +7,7 @@ use stackpro_domain::lifecycle::{Life, State};
 use stackpro_domain::mail::{Fate, MailState};
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::plan::Interval;
-use stackpro_domain::{ClientId, Fingerprint, InstanceId, MemberId, ResourceId, Time};
+use stackpro_domain::{Cents, ClientId, Fingerprint, InstanceId, MemberId, ResourceId, Time};
 use stackpro_flow::{Flow, Step};
 
 /// A closed set of words, spelled alike in Rust, in the database and in JSON.
@@ -116,6 +116,8 @@ pub struct Client {
     /// The id of a plan: what they want to buy while on trial, what they have bought afterwards.
     pub plan: String,
     pub interval: Option<Interval>,
+    /// What a period comes to, where a promotion code lowers the plan's price.
+    pub price: Option<Cents>,
     /// The name of what runs for them.
     pub recipe: String,
     pub life: Life,

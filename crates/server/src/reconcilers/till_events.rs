@@ -142,6 +142,7 @@ async fn follow(
                 row.plan.clone_from(plan);
             }
             row.interval = subscription.interval.or(row.interval);
+            row.price = subscription.charged;
         }
     }
     // Another interval is another period, whose end may come sooner than that of the one before.

@@ -147,7 +147,7 @@ impl Till {
 
     /// Of a customer's subscriptions, the one that counts.
     pub async fn subscription_of(&self, customer: &str) -> Result<Option<Subscription>> {
-        let query = [("customer", customer), ("status", "all"), ("limit", "100")];
+        let query = [("customer", customer), ("status", "all"), ("limit", "100"), ("expand[]", "data.latest_invoice")];
         let list = self.get("/v1/subscriptions", &query).await?;
         Ok(rows(&list).filter_map(Subscription::read).max_by_key(Subscription::rank))
     }

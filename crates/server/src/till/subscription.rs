@@ -4,7 +4,7 @@
 use serde_json::Value;
 use stackpro_domain::lifecycle::Event;
 use stackpro_domain::plan::Interval;
-use stackpro_domain::{ClientId, Time};
+use stackpro_domain::{Cents, ClientId, Time};
 
 /// Stripe's default retry schedule for a failed payment ends within so many days.
 const DUNNING_DAYS: i64 = 14;
@@ -27,6 +27,8 @@ pub struct Subscription {
     pub interval: Option<Interval>,
     /// A coupon lowers what it costs.
     pub discounted: bool,
+    /// What the present period comes to, where a coupon lowers it and the newest invoice, given whole, tells.
+    pub charged: Option<Cents>,
     /// From the metadata that we gave it.
     pub client_id: Option<ClientId>,
 }
@@ -56,6 +58,7 @@ impl Subscription {
             plan: text(price.pointer("/metadata/plan")).or_else(|| text(value.pointer("/metadata/plan"))),
             interval,
             discounted: value.get("discounts").and_then(Value::as_array).is_some_and(|all| !all.is_empty()),
+            charged: charged(value, item),
             client_id: value.pointer("/metadata/client_id").and_then(Value::as_str).and_then(|id| id.parse().ok()),
         })
     }
@@ -91,6 +94,29 @@ impl Subscription {
         };
         (running, self.created)
     }
+}
+
+/// The newest invoice is of a period, and its line says what was taken off; or of a change of plan, whose prorations
+/// are of the lowered price already, so that the part for the rest of the period tells the whole.
+fn charged(subscription: &Value, item: &Value) -> Option<Cents> {
+    let lines = subscription.pointer("/latest_invoice/lines/data")?.as_array()?;
+    let is_proration = |line: &&Value| {
+        line.pointer("/parent/subscription_item_details/proration").and_then(Value::as_bool).unwrap_or(false)
+    };
+    let amount = |line: &Value| line.get("amount").and_then(Value::as_i64);
+    if let Some(line) = lines.iter().find(|line| !is_proration(line)) {
+        let off = line.get("discount_amounts").and_then(Value::as_array).into_iter().flatten();
+        let off: i64 = off.filter_map(amount).sum();
+        return (off > 0).then(|| amount(line).map(|amount| Cents(amount - off))).flatten();
+    }
+    let discounts = subscription.get("discounts").and_then(Value::as_array)?;
+    let rest = lines.iter().find(|line| amount(line).is_some_and(|amount| amount > 0));
+    let rest = rest.filter(|_| !discounts.is_empty())?;
+    let at = |value: &Value, name: &str| value.pointer(name).and_then(Value::as_i64);
+    let left = at(rest, "/period/end")? - at(rest, "/period/start")?;
+    let whole = at(item, "/current_period_end")? - at(item, "/current_period_start")?;
+    let price = i128::from(amount(rest)?) * i128::from(whole);
+    (left > 0 && whole > 0).then(|| i64::try_from(price / i128::from(left)).ok().map(Cents)).flatten()
 }
 
 pub(super) fn seconds(value: &Value) -> Option<Time> {
@@ -135,6 +161,30 @@ mod tests {
         let mut older = subscription("active");
         older["current_period_end"] = json!(1_900_000_000);
         assert_eq!(Subscription::read(&older).unwrap().period_end, Some(Time(1_900_000_000_000)));
+    }
+
+    #[test]
+    fn what_a_code_leaves_of_the_price_is_read_from_the_newest_invoice() {
+        let mut value = subscription("active");
+        let line = |amount: i64, off: i64, proration: bool| {
+            json!({"amount": amount, "discount_amounts": [{"amount": off, "discount": "di_1"}],
+                "period": {"start": 1_999_999_000, "end": 2_000_000_000},
+                "parent": {"subscription_item_details": {"proration": proration}}})
+        };
+        let mut charged = |lines: Value, discounts: Value| {
+            value["items"]["data"][0]["current_period_start"] = json!(1_999_997_000);
+            value["latest_invoice"] = json!({"id": "in_1", "lines": {"data": lines}});
+            value["discounts"] = discounts;
+            Subscription::read(&value).unwrap().charged
+        };
+        assert_eq!(charged(json!([line(29_900, 5_980, false)]), json!([])), Some(Cents(23_920)), "once");
+        assert_eq!(charged(json!([line(29_900, 0, false)]), json!([])), None, "the plan's price");
+        let changed = json!([line(-5_000, 0, true), line(10_000, 0, true)]);
+        assert_eq!(charged(changed.clone(), json!(["di_1"])), Some(Cents(30_000)), "a third is left");
+        assert_eq!(charged(changed, json!([])), None);
+        assert_eq!(charged(json!("lines"), json!(["di_1"])), None);
+        value["latest_invoice"] = json!("in_1");
+        assert_eq!(Subscription::read(&value).unwrap().charged, None, "not given whole");
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn client(server: &Server, n: usize) -> Client {
         hosting: None,
         host: format!("{id}.stackpro.localhost"),
         customer_id: None,
+        price: None,
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,

@@ -23,7 +23,7 @@ async fn operators_token(server: &Server) -> String {
     server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned()
 }
 
-async fn revenue(server: &Server, id: &str) -> Cents {
+pub(crate) async fn revenue(server: &Server, id: &str) -> Cents {
     let ids: [ClientId; 1] = [id.parse().unwrap()];
     let month = server.world.month(Whose::Clients(&ids)).await.unwrap();
     month.projected.clients.get(&ids[0]).map(|cost| cost.revenue.whole().unwrap().cents()).unwrap_or_default()

@@ -142,3 +142,43 @@ async fn strange_events_are_put_aside() {
         assert!(matches!(event.state, TillEventState::Ignored | TillEventState::Received), "{event:?}");
     }
 }
+
+#[tokio::test]
+async fn a_code_lowers_the_revenue_as_it_lowers_the_invoices() {
+    let server = Server::start().await;
+    let key = server.world.secrets.till_api_key();
+    let base = server.world.till.page_origins()[0].to_owned();
+    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let coupon = [("id", "HALF"), ("percent_off", "50"), ("duration", "forever")];
+    let code = [("promotion[type]", "coupon"), ("promotion[coupon]", "HALF"), ("code", "HALF")];
+    for (path, form) in [("coupons", coupon), ("promotion_codes", code)] {
+        let made = http.post(format!("{base}/v1/{path}")).bearer_auth(&key).form(&form).send().await.unwrap();
+        assert!(made.status().is_success(), "{}", made.text().await.unwrap());
+    }
+    let made = server.sign_up("Acme Law").await;
+    let (token, id) = (made["token"].as_str().unwrap(), made["clientId"].as_str().unwrap());
+    let order = json!({"planId": "business", "interval": "month"});
+    let checkout = server.post("/api/create-checkout-session", token, &order).await.json();
+    let url = checkout["url"].as_str().unwrap();
+    let applied = http.post(format!("{url}/code")).form(&[("code", "half")]).send().await.unwrap();
+    assert!(applied.status().is_redirection(), "{applied:?}");
+    let paid = http.post(url).form(&card_form("4242424242424242")).send().await.unwrap();
+    assert!(paid.status().is_redirection(), "{paid:?}");
+    let row = client(&server, id).await;
+    till_events::sync_client(&server.world, &row).await.unwrap();
+    let row = client(&server, id).await;
+    assert_eq!(row.price, Some(stackpro_domain::Cents(29_950)));
+    let revenue = crate::gifts::revenue(&server, id).await;
+    assert!((1..=29_950).contains(&revenue.0), "{revenue:?}");
+    let invoices = server.get(&format!("/api/clients/{id}/invoices"), token).await.json();
+    assert_eq!((&invoices[0]["totalCents"], &invoices[0]["paidCents"]), (&29_950.into(), &29_950.into()));
+
+    // Half of what the other plan costs is what is previewed, and what it brings from then on.
+    let path = format!("/api/clients/{id}/plan/preview");
+    let order = json!({"planId": "enterprise", "interval": "year"});
+    let shown = server.post(&path, token, &order).await.json();
+    assert_eq!(shown["discounted"], true, "{shown}");
+    let lines: i64 = shown["lines"].as_array().unwrap().iter().map(|line| line["amountCents"].as_i64().unwrap()).sum();
+    assert_eq!(shown["dueCents"], lines, "{shown}");
+    assert!(shown["lines"].as_array().unwrap().iter().any(|line| line["what"] == "Discount"), "{shown}");
+}

@@ -135,6 +135,7 @@ fn client(id: &ClientId, life: Life, now: Time) -> Client {
         hosting: None,
         host: format!("{id}.stackpro.localhost"),
         customer_id: None,
+        price: None,
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,

@@ -151,6 +151,7 @@ fn client(trial: &Trial, number: u64) -> Client {
         stack: StackPhase::Ready,
         hosting: None,
         customer_id: None,
+        price: None,
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,

@@ -199,40 +199,45 @@ async fn a_term_ends_when_its_plan_does(place: Place) {
     let ids = insert_clients(&store, &["acme-law".into()]).await;
     let trial = Plans::parse(DEFAULT_PLANS).unwrap().trial;
     let mut client = store.client(&ids[0]).await.unwrap().unwrap();
-    let mut write = async |at: Time, life: &Life, plan: &str, interval: Interval| {
+    let mut write = async |at: Time, life: &Life, plan: &str, interval: Interval, price: Option<i64>| {
         set(&place, at);
         client.life = life.clone();
         client.plan = plan.into();
         client.interval = Some(interval);
+        client.price = price.map(Cents);
         let mut tx = store.begin().await.unwrap();
         tx.update_client(&client).await.unwrap();
         tx.update_client(&client).await.unwrap();
         tx.commit().await.unwrap();
     };
     let begun = client_life(&trial);
-    write(NOW, &begun, "starter", Interval::Month).await;
+    write(NOW, &begun, "starter", Interval::Month, None).await;
     let after = async |at: Time| month(&store, at).await.terms;
     assert_eq!(after(NOW).await, [], "on trial nobody pays");
     let (paid, _) = begun.apply(Event::Paid { until: NOW.plus_days(30) }, &trial, NOW).unwrap();
-    write(NOW.plus_days(1), &paid, "starter", Interval::Month).await;
+    write(NOW.plus_days(1), &paid, "starter", Interval::Month, None).await;
     let (late, _) = paid.apply(Event::PaymentFailed { dunning_ends_at: NOW.plus_days(9) }, &trial, NOW).unwrap();
-    write(NOW.plus_days(2), &late, "starter", Interval::Month).await;
-    write(NOW.plus_days(3), &late, "business", Interval::Year).await;
+    write(NOW.plus_days(2), &late, "starter", Interval::Month, None).await;
+    write(NOW.plus_days(3), &late, "business", Interval::Year, None).await;
+    // They pay less from the fifth day on.
+    write(NOW.plus_days(5), &late, "business", Interval::Year, Some(500_000)).await;
     // The clock jumps: who was to be suspended on the ninth day is so since then.
     let (over, _) = late.apply(Event::DateCame, &trial, NOW.plus_days(20)).unwrap();
-    write(NOW.plus_days(20), &over, "business", Interval::Year).await;
-    write(NOW.plus_days(21), &over, "business", Interval::Year).await;
-    let term = |plan: &str, interval, from, until| Term {
+    write(NOW.plus_days(20), &over, "business", Interval::Year, Some(500_000)).await;
+    write(NOW.plus_days(21), &over, "business", Interval::Year, Some(500_000)).await;
+    let term = |plan: &str, interval, price: Option<i64>, from, until| Term {
         client: ids[0].clone(),
         plan: plan.into(),
         interval,
+        price: price.map(Cents),
         span: Span { from: NOW.plus_days(from), until: NOW.plus_days(until) },
     };
+    let reduced = term("business", Interval::Year, Some(500_000), 5, 9);
     assert_eq!(
         after(NOW.plus_days(4)).await,
-        [term("starter", Interval::Month, 1, 3), term("business", Interval::Year, 3, 9)]
+        [term("starter", Interval::Month, None, 1, 3), term("business", Interval::Year, None, 3, 5), reduced.clone(),]
     );
-    assert_eq!(after(NOW.plus_days(20)).await, [term("business", Interval::Year, 3, 9)]);
+    assert_eq!(after(NOW.plus_days(20)).await, [reduced]);
 }
 
 fn client_life(trial: &stackpro_domain::plan::Trial) -> Life {

@@ -23,6 +23,7 @@ pub(crate) fn client(id: &str) -> Client {
         hosting: None,
         host: format!("{id}.stackpro.localhost"),
         customer_id: None,
+        price: None,
         subscription_id: None,
         certificate: None,
         portal_rotation: 0,
