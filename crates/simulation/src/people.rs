@@ -98,7 +98,7 @@ impl Persona {
     fn kindness(seed: u64, number: u32, signs_up: Time, plans: usize) -> (Option<usize>, Vec<(Time, Act)>) {
         let mut dice = StdRng::seed_from_u64(seed ^ (u64::from(number) + 1).wrapping_mul(0xd1b5_4a32_d192_ed03));
         let mut acts = Vec::new();
-        if dice.random_bool(0.08) {
+        if dice.random_bool(0.15) {
             let at = signs_up.plus(dice.random_range(HOUR..120 * DAY));
             let days = dice.random_bool(0.7).then(|| dice.random_range(1..90));
             acts.push((at, Act::Give(dice.random_range(0..plans), days)));
