@@ -240,16 +240,16 @@ impl Mail {
             Self::GivenEnds { .. } | Self::GivenEnded { .. } => self.gift(to),
             Self::TrialHadAlready { delete_at, support, upgrade_url } => {
                 Words::new(
-                    format!("{company} has had its free trial"),
-                    "There is a free trial of your company already",
+                    format!("The second site of {company} is paused: there is a free trial already"),
+                    "You have had a free trial already",
                 )
                 .say(format!(
-                    "A company has one free trial, and a colleague's account for {company} has it. So this second site is paused."
+                    "A company, or a person at a public mail provider, has one free trial, and another account has it already. So this second site, of {company}, is paused."
                 ))
-                .say("To use the site that runs, ask that colleague to invite you. To run this one too, choose a plan.")
+                .say("To use the site that runs, log in with the address that signed up for it, or ask the colleague who did to invite you. To run this one too, choose a plan.")
                 .fact("Your data here is kept until", &to.zone.date(*delete_at))
                 .button("Choose a plan", upgrade_url)
-                .after(&format!("If you know of no such colleague, write to {support}."))
+                .after(&format!("If you know of no such account, write to {support}."))
             }
             Self::Suspended { delete_at, upgrade_url } => {
                 Words::new("Your site is paused, and your data is safe", "Paused, and your data is safe")
