@@ -1,6 +1,7 @@
 //! Instances, and who has a stack on which.
 
 use stackpro_domain::placement::{Placement, Room, place};
+use stackpro_domain::time::MINUTE;
 use stackpro_domain::{ClientId, InstanceId, ResourceId, Time};
 
 use crate::db::{Conn, Turn};
@@ -20,7 +21,10 @@ macro_rules! select_instance {
 
 pub(crate) const BY_ID: &str = select_instance!("WHERE t.id = $1");
 /// Shared instances that may take one more, if there is room.
-pub(crate) const OPEN: &str = select_instance!("WHERE t.kind = 'shared' AND t.state = 'ready' ORDER BY t.id");
+pub(crate) const OPEN: &str =
+    select_instance!("WHERE t.kind = 'shared' AND t.state IN ('launching', 'ready') ORDER BY t.id");
+/// One that has been launching for longer may never come up: nobody else is to wait for it. In milliseconds.
+const LAUNCHES_WITHIN: i64 = 10 * MINUTE;
 
 impl Record for InstanceRow {
     fn read(row: &Row<'_>) -> Result<Self> {
@@ -183,22 +187,29 @@ impl Tx {
     }
 
     /// Gives the client a place on a shared instance, and says on which; the one that it has already, if it
-    /// has one. None: all are full, launch one. No instance ever gets more clients than its capacity.
+    /// has one; otherwise one that is ready before one that is being launched. None: all are full, launch one. No instance ever gets more clients than its capacity.
     pub async fn place_on_shared(&mut self, client: &ClientId) -> Result<Option<InstanceRow>> {
         self.conn.take_turn(Turn::Places, "").await?;
         let sql = select_instance!(
             "JOIN stacks had ON had.instance_id = t.id \
-             WHERE had.client_id = $1 AND t.kind = 'shared' AND t.state IN ('ready', 'draining')"
+             WHERE had.client_id = $1 AND t.kind = 'shared' AND t.state IN ('launching', 'ready', 'draining')"
         );
         if let Some(has) = q(sql).bind(client).one(&mut self.conn).await? {
             return Ok(Some(has));
         }
         let open: Vec<InstanceRow> = q(OPEN).locking(&self.conn).all(&mut self.conn).await?;
-        let rooms: Vec<Room> = open.iter().filter_map(room).collect();
-        let Placement::On(chosen) = place(&rooms) else { return Ok(None) };
-        let Some(mut chosen) = open.into_iter().find(|row| row.cloud_id.as_ref() == Some(&chosen)) else {
-            return Ok(None);
+        let now = self.store.now();
+        let comes_up = |row: &InstanceRow| now.since(row.created_at) <= LAUNCHES_WITHIN;
+        let place_on = |phase: InstancePhase| {
+            let of_phase =
+                open.iter().filter(|row| row.state == phase && (phase == InstancePhase::Ready || comes_up(row)));
+            match place(&of_phase.filter_map(room).collect::<Vec<_>>()) {
+                Placement::On(chosen) => open.iter().find(|row| name(row).as_ref() == Some(&chosen)).cloned(),
+                Placement::Launch => None,
+            }
         };
+        let chosen = place_on(InstancePhase::Ready).or_else(|| place_on(InstancePhase::Launching));
+        let Some(mut chosen) = chosen else { return Ok(None) };
         self.insert_stack(client, &chosen.id).await?;
         chosen.clients += 1;
         self.touch(client.as_str());
@@ -240,7 +251,12 @@ impl Tx {
     }
 }
 
+/// Open: only such rows were asked for.
 fn room(row: &InstanceRow) -> Option<Room> {
-    let instance = row.cloud_id.clone()?;
-    Some(Room { instance, clients: row.clients, capacity: row.capacity, open: row.state == InstancePhase::Ready })
+    Some(Room { instance: name(row)?, clients: row.clients, capacity: row.capacity, open: true })
+}
+
+/// By which the planner tells instances apart. One that is not launched yet has no id of the cloud's.
+fn name(row: &InstanceRow) -> Option<InstanceId> {
+    row.cloud_id.clone().or_else(|| row.id.as_str().parse().ok())
 }

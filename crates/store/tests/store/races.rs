@@ -1,13 +1,14 @@
 //! Many at once: exactly as many win as may.
 
 use futures::future::join_all;
-use stackpro_store::{Purpose, Store};
+use stackpro_store::{InstancePhase, InstanceRow, Purpose, Store};
 
 use crate::place::Place;
 use crate::samples::{NOW, insert_clients, insert_instances, member, session, shared};
 
 on_both!(
     no_instance_gets_more_than_it_holds,
+    who_comes_while_an_instance_is_launched_waits_for_it,
     one_rotation_wins,
     one_use_of_a_token_wins,
     one_node_has_the_certificate,
@@ -35,6 +36,23 @@ async fn no_instance_gets_more_than_it_holds(place: Place) {
     for instance in store.instances(false).await.unwrap() {
         assert_eq!(instance.clients, 10, "{}", instance.id);
     }
+}
+
+async fn who_comes_while_an_instance_is_launched_waits_for_it(place: Place) {
+    let store = place.store().await;
+    let ids: Vec<String> = (0..8).map(|n| format!("client-{n}")).collect();
+    let ids = insert_clients(&store, &ids).await;
+    let launching = InstanceRow { cloud_id: None, state: InstancePhase::Launching, ..shared("i1", 4) };
+    insert_instances(&store, &[launching, shared("i2", 2)]).await;
+    let mut on = Vec::new();
+    // Each asks twice, as a step does that dies in between.
+    for id in ids.iter().flat_map(|id| [id, id]) {
+        let mut tx = store.begin().await.unwrap();
+        on.push(tx.place_on_shared(id).await.unwrap().map_or("none".into(), |row| row.id.to_string()));
+        tx.commit().await.unwrap();
+    }
+    let expected = ["i2", "i2", "i1", "i1", "i1", "i1", "none", "none"].map(|id| [id, id]).concat();
+    assert_eq!(on, expected, "what is ready comes first");
 }
 
 async fn one_rotation_wins(place: Place) {

@@ -233,9 +233,16 @@ async fn instances_and_stacks(place: Place) {
     let store = place.store().await;
     let ids = insert_clients(&store, &["acme-law".into(), "bolt-co".into()]).await;
     let mut one = shared("i1", 2);
-    let bare = stackpro_store::InstanceRow { cloud_id: None, front: None, control: None, ..shared("i2", 1) };
+    let bare = stackpro_store::InstanceRow {
+        cloud_id: None,
+        front: None,
+        control: None,
+        state: InstancePhase::Launching,
+        created_at: NOW.plus(-3_600_000),
+        ..shared("i2", 1)
+    };
     insert_instances(&store, &[one.clone(), one.clone(), bare.clone()]).await;
-    assert_eq!(store.instances(true).await.unwrap(), [one.clone(), bare.clone()]);
+    assert_eq!(store.instances(true).await.unwrap(), [bare.clone(), one.clone()]);
 
     let mut tx = store.begin().await.unwrap();
     for _ in 0..2 {
@@ -255,7 +262,7 @@ async fn instances_and_stacks(place: Place) {
     let by_cloud = tx.instance_by_cloud_id(one.cloud_id.as_ref().unwrap()).await.unwrap().unwrap();
     assert_eq!(by_cloud.id, one.id);
     tx.update_instance(&one).await.unwrap();
-    // i1 drains, i2 has no cloud id yet; who has a place keeps it.
+    // i1 drains, i2 should be there long since; who has a place keeps it.
     assert_eq!(tx.place_on_shared(&ids[0]).await.unwrap().unwrap().id, one.id);
     tx.remove_stack(&ids[1], &bare.id).await.unwrap();
     assert_eq!(tx.place_on_shared(&ids[1]).await.unwrap(), None);
