@@ -36,8 +36,11 @@ pub async fn round(world: &World) -> Result<(), SweepError> {
     for (found, since) in drift.ownerless.clone() {
         if now.since(since) >= DELAY_MS {
             tracing::warn!(kind = found.kind, name = found.name, "removing a resource that nobody owns");
-            remove(&world.cloud, &found).await?;
-            drift.ownerless.remove(&found);
+            // What cannot be removed stays in sight, and keeps neither the others nor itself from the next round.
+            match remove(&world.cloud, &found).await {
+                Ok(()) => drop(drift.ownerless.remove(&found)),
+                Err(error) => tracing::warn!(kind = found.kind, name = found.name, %error, "it stays for now"),
+            }
         }
     }
     world.drift.set(drift);
