@@ -91,7 +91,7 @@ where
     if is(&error, there) { CloudError::Transient { call, cause: cause(&error) } } else { classify(call, error) }
 }
 
-/// Code and message of AWS's answer; otherwise the innermost reason, which is the one that tells.
+/// Code and message of AWS's answer; otherwise its status, or the innermost reason, which is the one that tells.
 fn cause<E>(error: &Failed<E>) -> String
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -100,6 +100,10 @@ where
         && let Some(code) = answer.code()
     {
         return format!("{code}: {}", answer.message().unwrap_or("no more is said"));
+    }
+    // Without a code there is nothing in the answer that tells.
+    if let SdkError::ServiceError(answer) = error {
+        return format!("HTTP {} without a reason", answer.raw().status().as_u16());
     }
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {

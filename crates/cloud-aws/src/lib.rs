@@ -14,6 +14,7 @@ mod error;
 mod http;
 mod identity;
 mod mail;
+mod pace;
 mod quotas;
 mod roles;
 mod settings;

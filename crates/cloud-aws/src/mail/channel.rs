@@ -79,6 +79,8 @@ impl Ses {
     }
 
     pub(super) async fn make_set(&self, name: &str) -> Result<()> {
+        const CALL: &str = "ses.CreateConfigurationSet";
+        self.pace.turn(CALL).await?;
         let tag = Tag::builder().key(INSTALLATION).value(&self.aws.settings().installation).build().map_err(unbuilt)?;
         let suppressed = [SuppressionListReason::Bounce, SuppressionListReason::Complaint].to_vec();
         let request = self.api.create_configuration_set().configuration_set_name(name).tags(tag);
@@ -89,7 +91,7 @@ impl Ses {
         match request.send().await {
             // The emulator says so in a longer word.
             Err(error) if code(&error).is_none_or(|code| !code.ends_with(THERE)) => {
-                return Err(classify("ses.CreateConfigurationSet", error));
+                return Err(classify(CALL, error));
             }
             _ => {}
         }
@@ -98,6 +100,7 @@ impl Ses {
 
     async fn make_destination(&self, set: &str) -> Result<()> {
         const CALL: &str = "ses.CreateConfigurationSetEventDestination";
+        self.pace.turn(CALL).await?;
         let topic = SnsDestination::builder().topic_arn(self.topic().await?).build().map_err(unbuilt)?;
         let told = [EventType::Send, EventType::Reject, EventType::Bounce, EventType::Complaint, EventType::Delivery];
         let destination = EventDestinationDefinition::builder().enabled(true).sns_destination(topic);
@@ -116,8 +119,10 @@ impl Ses {
     }
 
     pub(super) async fn remove_set(&self, name: &str) -> Result<()> {
+        const CALL: &str = "ses.DeleteConfigurationSet";
+        self.pace.turn(CALL).await?;
         match self.api.delete_configuration_set().configuration_set_name(name).send().await {
-            Err(error) if !is(&error, "NotFoundException") => Err(classify("ses.DeleteConfigurationSet", error)),
+            Err(error) if !is(&error, "NotFoundException") => Err(classify(CALL, error)),
             _ => Ok(()),
         }
     }

@@ -65,16 +65,14 @@ impl Ses {
 
     async fn publish(&self, domain: &str, records: &[RecordSet]) -> Result<()> {
         const CALL: &str = "ses.PutEmailIdentityMailFromAttributes";
+        self.pace.turn(CALL).await?;
         let from = format!("{BOUNCES}.{domain}");
         let call = self.api.put_email_identity_mail_from_attributes().email_identity(domain).mail_from_domain(&from);
         // Mail goes out also while that domain is not there yet.
         let call = call.behavior_on_mx_failure(BehaviorOnMxFailure::UseDefaultValue);
         call.send().await.map_err(|error| classify(CALL, error))?;
-        match self.zone.upsert(records).await {
-            // Nobody waits for them but SES, which looks by itself.
-            Ok(()) | Err(CloudError::Pending { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
+        // Nobody waits for them but SES, which looks by itself.
+        self.zone.write(records).await
     }
 
     /// Removes the configuration set and the records, then the identity, which is how what is left of them can be
@@ -91,6 +89,7 @@ impl Ses {
         let mut records = self.zone.at(domain, true).await?;
         records.retain(|found| names.iter().any(|(name, kind)| (name, kind) == (&found.set.name, &found.set.kind)));
         self.zone.delete(&records).await?;
+        self.pace.turn(CALL).await?;
         match self.api.delete_email_identity().email_identity(domain).send().await {
             Err(error) if !is(&error, "NotFoundException") => return Err(classify(CALL, error)),
             _ => {}
@@ -101,10 +100,15 @@ impl Ses {
 
     /// This installation's.
     pub(super) async fn identities(&self) -> Result<Vec<MailIdentity>> {
+        const CALL: &str = "ses.ListEmailIdentities";
         let mut pages = self.api.list_email_identities().page_size(1_000).into_paginator().send();
         let mut ours = HashMap::new();
+        self.pace.turn(CALL).await?;
         while let Some(page) = pages.next().await {
-            let page = page.map_err(|error| classify("ses.ListEmailIdentities", error))?;
+            let page = page.map_err(|error| classify(CALL, error))?;
+            if page.next_token.is_some() {
+                self.pace.turn(CALL).await?;
+            }
             let domains = page.email_identities.unwrap_or_default().into_iter().filter_map(|found| found.identity_name);
             for domain in domains.filter(|domain| self.is_below(domain)) {
                 let known = self.known().get(&domain).cloned();
@@ -116,6 +120,8 @@ impl Ses {
                         None => continue,
                     },
                 };
+                // At once: what was learned stays so, whatever comes of this look.
+                self.known().insert(domain.clone(), tags.clone());
                 ours.insert(domain, tags);
             }
         }
@@ -129,9 +135,13 @@ impl Ses {
         let pairs = tags::pairs(&self.aws.settings().installation, tags).into_iter();
         let built = pairs.map(|(key, value)| Tag::builder().key(key).value(value).build());
         let marked = built.collect::<Result<Vec<_>, _>>().map_err(unbuilt)?;
+        self.pace.turn(CALL).await?;
         let request = self.api.create_email_identity().email_identity(domain).configuration_set_name(set);
         let dkim = match request.set_tags(Some(marked)).send().await {
-            Ok(made) => made.dkim_attributes,
+            Ok(made) => {
+                self.known().insert(domain.to_owned(), Some(tags.clone()));
+                made.dkim_attributes
+            }
             Err(error) if is(&error, "AlreadyExistsException") => {
                 let found = self.find(domain).await?;
                 let Some(found) = found else {
@@ -153,10 +163,12 @@ impl Ses {
     }
 
     async fn find(&self, domain: &str) -> Result<Option<GetEmailIdentityOutput>> {
+        const CALL: &str = "ses.GetEmailIdentity";
+        self.pace.turn(CALL).await?;
         match self.api.get_email_identity().email_identity(domain).send().await {
             Ok(found) => Ok(Some(found)),
             Err(error) if is(&error, "NotFoundException") => Ok(None),
-            Err(error) => Err(classify("ses.GetEmailIdentity", error)),
+            Err(error) => Err(classify(CALL, error)),
         }
     }
 

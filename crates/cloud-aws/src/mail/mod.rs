@@ -26,6 +26,7 @@ use stackpro_cloud::{Check, CloudError, Mail, MailAccount, MailEvent, MailIdenti
 use crate::Aws;
 use crate::dns::Route53;
 use crate::error::{Failed, classify, code, is};
+use crate::pace::Pace;
 use crate::zone::Zone;
 use notice::Keys;
 
@@ -56,6 +57,7 @@ pub struct Ses {
     /// Of domains, whose they are; SES tells one's at a time. No domain is a second client's.
     known: Mutex<HashMap<String, Option<Tags>>>,
     topics: aws_sdk_sns::Client,
+    pace: Pace,
     /// By which SNS signs.
     keys: Keys,
 }
@@ -69,6 +71,7 @@ impl Ses {
             zone: Arc::clone(&names.zone),
             known: Mutex::default(),
             topics: aws_sdk_sns::Client::new(aws.sdk()),
+            pace: Pace::of_ses(),
             keys: Keys::new(aws),
         }
     }
@@ -93,7 +96,9 @@ impl Ses {
     }
 
     async fn asked(&self) -> Result<GetAccountOutput> {
-        self.api.get_account().send().await.map_err(|error| classify("ses.GetAccount", error))
+        const CALL: &str = "ses.GetAccount";
+        self.pace.turn(CALL).await?;
+        self.api.get_account().send().await.map_err(|error| classify(CALL, error))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Option<Tags>>> {
@@ -147,8 +152,10 @@ impl Mail for Ses {
     }
 
     async fn forgive(&self, address: &str) -> Result<()> {
+        const CALL: &str = "ses.DeleteSuppressedDestination";
+        self.pace.turn(CALL).await?;
         match self.api.delete_suppressed_destination().email_address(address).send().await {
-            Err(error) if !is(&error, "NotFoundException") => Err(classify("ses.DeleteSuppressedDestination", error)),
+            Err(error) if !is(&error, "NotFoundException") => Err(classify(CALL, error)),
             _ => Ok(()),
         }
     }

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::records::unbuilt;
 use crate::error::{classify, is};
+use crate::pace::Pace;
 
 const SUBMIT: &str = "route53.ChangeResourceRecordSets";
 const ASK: &str = "route53.GetChange";
@@ -18,8 +19,12 @@ const ASK: &str = "route53.GetChange";
 /// Half of what one call may hold, since an UPSERT counts twice: values, and characters in them.
 const VALUES: usize = 500;
 const LETTERS: usize = 16_000;
-/// Whoever waits for the same change within this time is told the same.
-const FRESH: Duration = Duration::from_secs(1);
+
+/// Looks at all changes together: two a second, which leaves three of the account's five calls to whoever changes and
+/// lists records. Whoever waits for the same change within this time is told the same.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// However many there are.
+const SELDOM: Duration = Duration::from_secs(15);
 
 /// Why changes were not made.
 #[derive(Debug)]
@@ -54,10 +59,15 @@ impl Submitted {
         self.since.elapsed()
     }
 
-    /// Whether every name server answers it; `Pending` until then.
-    pub(super) async fn settle(&self, client: &aws_sdk_route53::Client) -> Result<()> {
+    /// Whether every name server answers it; `Pending` until then. So many changes are `awaited`, this one included.
+    pub(super) async fn settle(&self, client: &aws_sdk_route53::Client, pace: &Pace, awaited: usize) -> Result<()> {
         let mut known = self.known.lock().await;
-        if !known.in_sync && known.asked.elapsed() >= FRESH {
+        // As often as all of them together may look.
+        let after = LOOK_EVERY.saturating_mul(awaited.try_into().unwrap_or(u32::MAX)).clamp(LOOK_EVERY, SELDOM);
+        if !known.in_sync && known.asked.elapsed() >= after {
+            // Whatever comes of it: the others who wait for the same change are not to ask in turn.
+            known.asked = Instant::now();
+            pace.turn(ASK).await?;
             let answer = match client.get_change().id(&self.id).send().await {
                 Ok(answer) => answer,
                 Err(error) if is(&error, "NoSuchChange") => {
@@ -72,8 +82,6 @@ impl Submitted {
         if known.in_sync {
             return Ok(());
         }
-        // It is usually a matter of half a minute: each look comes after half as long again.
-        let after = (self.age() / 2).clamp(Duration::from_secs(2), Duration::from_secs(15));
         Err(CloudError::Pending { call: ASK, what: "the name servers are learning the address".into(), after })
     }
 }
@@ -95,6 +103,7 @@ impl Queue {
     pub(super) async fn submit(
         &self,
         client: &aws_sdk_route53::Client,
+        pace: &Pace,
         zone: &str,
         changes: Vec<Change>,
     ) -> Result<Arc<Submitted>, Unmade> {
@@ -106,7 +115,7 @@ impl Queue {
                 Ok(result) => return result,
                 Err(oneshot::error::TryRecvError::Empty) => {
                     let batch = take(&mut self.waiting());
-                    send(client, zone, batch).await;
+                    send(client, pace, zone, batch).await;
                 }
                 Err(oneshot::error::TryRecvError::Closed) => {
                     let cause = "whoever sent it was stopped before the answer came".to_owned();
@@ -145,13 +154,13 @@ fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
 }
 
 /// Sends them in one call. When one of them doesn't fit, none has happened: then they are sent by halves.
-async fn send(client: &aws_sdk_route53::Client, zone: &str, batch: Vec<Waiting>) {
+async fn send(client: &aws_sdk_route53::Client, pace: &Pace, zone: &str, batch: Vec<Waiting>) {
     let mut batches = vec![batch];
     while let Some(mut batch) = batches.pop() {
         if batch.is_empty() {
             continue;
         }
-        match call(client, zone, batch.iter().flat_map(|waiting| waiting.changes.clone()).collect()).await {
+        match call(client, pace, zone, batch.iter().flat_map(|waiting| waiting.changes.clone()).collect()).await {
             Err(Unmade::Unfit(_)) if batch.len() > 1 => {
                 let later = batch.split_off(batch.len() / 2);
                 batches.extend([later, batch]);
@@ -174,7 +183,13 @@ fn answer(batch: Vec<Waiting>, result: Result<Submitted, Unmade>) {
     }
 }
 
-async fn call(client: &aws_sdk_route53::Client, zone: &str, changes: Vec<Change>) -> Result<Submitted, Unmade> {
+async fn call(
+    client: &aws_sdk_route53::Client,
+    pace: &Pace,
+    zone: &str,
+    changes: Vec<Change>,
+) -> Result<Submitted, Unmade> {
+    pace.turn(SUBMIT).await.map_err(Unmade::Failed)?;
     let batch = ChangeBatch::builder().set_changes(Some(changes)).build().map_err(|e| Unmade::Failed(unbuilt(e)))?;
     let sent = client.change_resource_record_sets().hosted_zone_id(zone).change_batch(batch).send().await;
     let info = match sent {

@@ -9,7 +9,7 @@
 mod changes;
 mod records;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -24,12 +24,14 @@ pub(crate) use records::RecordSet;
 
 use crate::Aws;
 use crate::error::{classify, is};
+use crate::pace::Pace;
 use crate::tags::INSTALLATION;
 use changes::{Queue, Submitted};
 use records::{plain_name, unbuilt};
 
-/// A change is everywhere long before. What is asked for again later is made again.
-const FORGET: Duration = Duration::from_mins(2);
+/// A change is everywhere long before, and has been asked about, however many wait. What is asked for again later is
+/// made again.
+const FORGET: Duration = Duration::from_mins(10);
 const LIST: &str = "route53.ListResourceRecordSets";
 /// What Route 53 gives a new zone's SOA, in seconds.
 const SOA_TTL: u32 = 900;
@@ -42,6 +44,8 @@ type Awaited = HashMap<Vec<RecordSet>, Arc<Submitted>>;
 
 pub(crate) struct Zone {
     client: aws_sdk_route53::Client,
+    /// For every call of this zone's.
+    pace: Pace,
     installation: String,
     /// Lower case, without the final dot.
     pub(crate) domain: String,
@@ -69,6 +73,7 @@ impl Zone {
     pub(crate) fn new(aws: &Aws) -> Self {
         Self {
             client: aws_sdk_route53::Client::new(aws.sdk()),
+            pace: Pace::of_route53(),
             installation: aws.settings().installation.clone(),
             domain: aws.settings().zone.trim_end_matches('.').to_ascii_lowercase(),
             id: OnceCell::new(),
@@ -78,7 +83,6 @@ impl Zone {
     }
 
     /// Makes each of these sets so, all or none. `Pending` until every name server answers them.
-    #[allow(dead_code, reason = "for the records that prove a domain to a certificate authority")]
     pub(crate) async fn upsert(&self, sets: &[RecordSet]) -> Result<()> {
         if let Some(settled) = self.settle(sets).await {
             return settled;
@@ -88,8 +92,13 @@ impl Zone {
         self.settle(sets).await.unwrap_or(Ok(()))
     }
 
+    /// The same, for records that nobody waits for.
+    pub(crate) async fn write(&self, sets: &[RecordSet]) -> Result<()> {
+        let edits: Vec<_> = sets.iter().map(Edit::Upsert).collect();
+        Ok(self.change(&edits, &[]).await?)
+    }
+
     /// Removes what is there under these names and types. Nothing happens when nothing is.
-    #[allow(dead_code, reason = "for the records that prove a domain to a certificate authority")]
     pub(crate) async fn remove(&self, keys: &[(&str, RrType)]) -> Result<()> {
         let mut found = Vec::new();
         for (name, kind) in keys {
@@ -128,7 +137,7 @@ impl Zone {
         let names: Vec<_> = edits.iter().map(|edit| edit.name().to_owned()).collect();
         // Before the call, whatever its end: what anybody knows of these names may be out of date from now on.
         self.forget(&names);
-        let submitted = self.queue.submit(&self.client, id, changes).await?;
+        let submitted = self.queue.submit(&self.client, &self.pace, id, changes).await?;
         if !awaited.is_empty() {
             self.awaited().insert(awaited.to_vec(), submitted);
         }
@@ -142,7 +151,9 @@ impl Zone {
             self.awaited().remove(sets);
             return None;
         }
-        let settled = submitted.settle(&self.client).await;
+        // Several names may be in one change.
+        let awaited = self.awaited().values().map(Arc::as_ptr).collect::<HashSet<_>>().len();
+        let settled = submitted.settle(&self.client, &self.pace, awaited).await;
         if !matches!(settled, Err(CloudError::Pending { .. } | CloudError::Throttled { .. })) {
             self.awaited().remove(sets);
         }
@@ -170,6 +181,7 @@ impl Zone {
         let mut request = self.client.list_resource_record_sets().hosted_zone_id(id);
         request = request.set_start_record_name(from.map(str::to_owned));
         loop {
+            self.pace.turn(LIST).await?;
             let page = request.send().await.map_err(|error| classify(LIST, error))?;
             for raw in page.resource_record_sets {
                 let found = Found { set: RecordSet::from_aws(&raw), raw };
@@ -226,6 +238,7 @@ impl Zone {
         let mut found = Vec::new();
         let mut request = self.client.list_hosted_zones_by_name().dns_name(&self.domain);
         loop {
+            self.pace.turn(CALL).await?;
             let page = request.send().await.map_err(|error| classify(CALL, error))?;
             let mut passed = false;
             for zone in page.hosted_zones {
@@ -264,6 +277,7 @@ impl Zone {
 
     async fn create(&self) -> Result<String> {
         const CALL: &str = "route53.CreateHostedZone";
+        self.pace.turn(CALL).await?;
         let comment = format!("StackPro's clients ({})", self.installation);
         let made = self
             .client
@@ -294,6 +308,8 @@ impl Zone {
     }
 
     async fn tag(&self, id: &str) -> Result<()> {
+        const CALL: &str = "route53.ChangeTagsForResource";
+        self.pace.turn(CALL).await?;
         let tag = Tag::builder().key(INSTALLATION).value(&self.installation).build();
         let tagged = self
             .client
@@ -303,7 +319,7 @@ impl Zone {
             .add_tags(tag)
             .send()
             .await;
-        tagged.map(drop).map_err(|error| classify("route53.ChangeTagsForResource", error))
+        tagged.map(drop).map_err(|error| classify(CALL, error))
     }
 
     /// Resolvers remember that a name is not there for as long as the SOA lives or its last figure, whichever is
@@ -312,6 +328,7 @@ impl Zone {
     async fn shorten_negative_answers(&self, id: &str) -> Result<()> {
         let request = self.client.list_resource_record_sets().hosted_zone_id(id).max_items(1);
         let request = request.start_record_name(&self.domain).start_record_type(RrType::Soa);
+        self.pace.turn(LIST).await?;
         let page = request.send().await.map_err(|error| classify(LIST, error))?;
         let soa = page.resource_record_sets.first().map(RecordSet::from_aws);
         let Some(mut soa) = soa.filter(|set| set.kind == RrType::Soa && set.ttl_seconds == SOA_TTL) else {
@@ -319,7 +336,7 @@ impl Zone {
         };
         soa.ttl_seconds = NEGATIVE_TTL;
         let change = Change::builder().action(ChangeAction::Upsert).resource_record_set(soa.to_aws()?);
-        self.queue.submit(&self.client, id, vec![change.build().map_err(unbuilt)?]).await?;
+        self.queue.submit(&self.client, &self.pace, id, vec![change.build().map_err(unbuilt)?]).await?;
         Ok(())
     }
 
