@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr)]
 
 mod bare;
+mod figures;
 mod footprint;
 mod lifecycle;
 mod load;
@@ -15,10 +16,10 @@ mod simulate;
 mod throughput;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use serde_json::{Value, json};
 use stackpro_testkit::{Builder, TestApp};
+
+pub(crate) use figures::{line, ms, percentile, quick, rounded};
 
 fn main() -> ExitCode {
     // Cargo adds `--bench`.
@@ -44,41 +45,10 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    println!("{measured}");
-    if measured["pass"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    figures::print(&measured)
 }
 
 /// The product of this build, quiet, so that writing logs is not what is measured.
 fn product() -> Builder {
     TestApp::with(env!("CARGO_BIN_EXE_stackpro")).env("STACKPRO_LOG", "warn")
-}
-
-/// One measure's line: its name, its figures, and whether it keeps the promise.
-fn line(name: &str, pass: bool, figures: Value) -> Value {
-    let mut line = json!({ "measure": name });
-    let fields = line.as_object_mut().expect("an object");
-    fields.extend(figures.as_object().expect("figures are an object").clone());
-    fields.insert("pass".to_owned(), pass.into());
-    line
-}
-
-/// The time that this share of all took at most: `percentile(&times, 0.99)`.
-fn percentile(times: &[Duration], share: f64) -> Duration {
-    let mut sorted = times.to_vec();
-    sorted.sort();
-    let rank = (share * sorted.len() as f64).ceil() as usize;
-    sorted.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-}
-
-fn ms(time: Duration) -> u64 {
-    time.as_millis() as u64
-}
-
-fn rounded(number: f64) -> f64 {
-    (number * 1_000.0).round() / 1_000.0
-}
-
-/// Small runs for trying the measure itself; their figures prove nothing.
-fn quick() -> bool {
-    std::env::var_os("QUICK").is_some()
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
-use stackpro_testkit::aws::{Behaviour, Moto, Root};
+use stackpro_testkit::aws::{Behaviour, Moto};
 use stackpro_testkit::{Person, eventually};
 
 use crate::site::{Site, WITHIN};
@@ -45,7 +45,7 @@ fn recipe(folder: &Path) {
 async fn a_machine_makes_itself_an_instance_and_runs_stacks_with_docker() {
     let recipes = tempfile::tempdir().unwrap();
     recipe(recipes.path());
-    let behaviour = Behaviour { boot: Some(Root::made()), ..Behaviour::default() };
+    let behaviour = Behaviour { boot: true, ..Behaviour::default() };
     let site = Site::open_with(&Arc::new(Moto::start()), behaviour, |product| {
         product
             .env("STACKPRO_RECIPES", "[\"site\", \"pages\"]")

@@ -130,6 +130,8 @@ async fn every_fault_is_what_it_says() {
         let (got, answer) = list().await.unwrap();
         assert_eq!((got.as_u16(), between(&answer, "<Code>", "</")), (status, code));
     }
+    emulator.plan("s3.ListBuckets", 1, Event::Fault(Fault::Wordless));
+    assert_eq!(list().await.unwrap(), (StatusCode::INTERNAL_SERVER_ERROR, String::new()));
     assert!(list().await.unwrap().0.is_success());
 
     emulator.plan("s3.CreateBucket", 1, Event::Fault(Fault::DroppedBefore));
@@ -142,8 +144,8 @@ async fn every_fault_is_what_it_says() {
     assert!(began.elapsed() >= Duration::from_millis(300));
     assert_eq!(emulator.unplan(), 0);
     let named: Vec<_> = emulator.calls().iter().map(|made| (made.call.name.clone(), made.status)).collect();
-    assert_eq!(named.len(), 7, "{named:?}");
-    assert_eq!((named[0].clone(), named[4].1), (("s3.ListBuckets".to_owned(), Some(503)), None));
+    assert_eq!(named.len(), 8, "{named:?}");
+    assert_eq!((named[0].clone(), named[5].1), (("s3.ListBuckets".to_owned(), Some(503)), None));
 }
 
 #[tokio::test]

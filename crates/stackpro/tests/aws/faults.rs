@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use stackpro_testkit::aws::{Event, Fault, Moto};
+use stackpro_testkit::eventually;
 
 use crate::in_parallel;
-use crate::stages::{Calls, Journey, PATIENCE, STAGES, at, longest, recorded};
+use crate::site::WITHIN;
+use crate::stages::{Calls, Journey, PATIENCE, STAGES, Stage, at, longest, recorded};
 
-const FAULTS: [Fault; 6] = [
+const FAULTS: [Fault; 7] = [
     Fault::Throttled,
     Fault::ServerError,
+    Fault::Wordless,
     Fault::DroppedBefore,
     Fault::DroppedAfter,
     // Slower than anyone waits.
@@ -47,4 +50,34 @@ async fn one(moto: &Arc<Moto>, calls: &Calls, number: usize, fault: Fault) {
         assert!(!missed, "{stage:?}: {point:?} did not come");
         journey.site.tally().await;
     }
+}
+
+const REMOVE: &str = "iam.RemoveRoleFromInstanceProfile";
+
+/// Nobody tries for ever in silence: after some attempts a person is asked, and goes on when it works again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_never_succeeds_stops_its_flow_with_the_cause() {
+    let mut journey = Journey::open(&Arc::new(Moto::start())).await;
+    for stage in [Stage::Start, Stage::Launch, Stage::Migrate] {
+        journey.begin(stage).await;
+        journey.end(stage).await;
+    }
+    for nth in 1..=100 {
+        journey.site.account.plan(REMOVE, nth, Event::Fault(Fault::Wordless));
+    }
+    journey.begin(Stage::Delete).await;
+    let app = &journey.site.app;
+    let parked = eventually("the deletion is parked", WITHIN, async || {
+        let flows = app.command_json(&["flows", "list", "--json"]);
+        flows.as_array()?.iter().find(|flow| flow["state"] == "parked").cloned()
+    })
+    .await;
+    let cause = parked["cause"].as_str().unwrap();
+    assert!(parked["kind"] == "delete" && cause.contains(REMOVE) && cause.contains("500"), "{parked}");
+    let attempts = 100 - journey.site.account.unplan();
+    assert!((2..=10).contains(&attempts), "{attempts} attempts");
+    let said = app.command(&["flows", "retry", parked["id"].as_str().unwrap()]);
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    journey.end(Stage::Delete).await;
+    journey.site.tally().await;
 }

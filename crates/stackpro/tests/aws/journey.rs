@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use stackpro_testkit::aws::{Moto, calls_in_the_code};
+use stackpro_testkit::aws::{Behaviour, Moto, calls_in_the_code};
 
 use crate::site::Site;
 use crate::travel::travel;
@@ -32,7 +32,7 @@ const ELSEWHERE: [&str; 17] = [
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_sign_up_to_an_instance_of_ones_own_and_to_the_receipts() {
-    let site = Site::open(&Arc::new(Moto::start())).await;
+    let site = Site::open(&Arc::new(Moto::start()), Behaviour::default(), |product| product).await;
     travel(&site.app).await;
     site.at_rest().await;
     let left = site.tally().await;

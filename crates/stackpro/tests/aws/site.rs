@@ -7,7 +7,7 @@ use std::time::Duration;
 use stackpro_cloud::local::stripe::{Settings, Stripe, WebhookEndpoint, WebhookFaults};
 use stackpro_domain::{Clock, Time};
 use stackpro_store::{Options, Resource, ResourceKind, Store};
-use stackpro_testkit::aws::{Behaviour, Emulator, Inventory, Moto, ZONE};
+use stackpro_testkit::aws::{Behaviour, Emulator, Inventory, Moto, Recorded, ZONE};
 use stackpro_testkit::{Builder, TestApp, eventually};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_stackpro");
 /// For a server that was killed: its leases run out after 15 s.
 pub(crate) const WITHIN: Duration = Duration::from_mins(3);
+
+/// Of the mailer's, after it has prepared the sender of our own mails.
+const ASKED_AFTER: &str = "ses.GetAccount";
+/// The mailer tries again after 10 s, and waits for an answer until then.
+const NEXT_ATTEMPT: Duration = Duration::from_secs(15);
 
 const API_KEY: &str = "sk_test_of_the_account";
 const WEBHOOK_SECRET: &str = "whsec_of_the_account";
@@ -36,10 +41,6 @@ impl Clock for Machine {
 }
 
 impl Site {
-    pub(crate) async fn open(moto: &Arc<Moto>) -> Self {
-        Self::open_with(moto, Behaviour::default(), |product| product).await
-    }
-
     /// Waits until the client's stack is ready on this kind of instance.
     pub(crate) async fn is_on(&self, client: &str, kind: &str) {
         eventually(&format!("{client} is ready on a {kind} instance"), WITHIN, async || {
@@ -51,11 +52,7 @@ impl Site {
         .await;
     }
 
-    pub(crate) async fn open_with(
-        moto: &Arc<Moto>,
-        behaviour: Behaviour,
-        change: impl FnOnce(Builder) -> Builder,
-    ) -> Self {
+    pub(crate) async fn open(moto: &Arc<Moto>, behaviour: Behaviour, change: impl FnOnce(Builder) -> Builder) -> Self {
         let account = Emulator::start(moto, BINARY, behaviour).await;
         let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
         let listener = TcpListener::bind(account.beside(8081)).await.unwrap();
@@ -82,10 +79,34 @@ impl Site {
         Self { app, account, stop, _stripe: folder }
     }
 
+    /// Waits until what our own mails need is there, and the mailer is not at it any more.
+    pub(crate) async fn is_prepared(&self) {
+        eventually("the sender of our own mails is ready", WITHIN, async || {
+            let calls = self.account.calls();
+            // It begins with the one, and asks the other after each attempt, of which there is a next one if it failed.
+            let last =
+                calls.iter().rfind(|made| ["sns.CreateTopic", ASKED_AFTER].contains(&made.call.name.as_str()))?;
+            let over = calls.iter().all(went_well) || last.began.elapsed() > NEXT_ATTEMPT;
+            if last.call.name != ASKED_AFTER || !over {
+                return None;
+            }
+            let held = self.account.inventory().await;
+            let keys = held.records.iter().filter(|record| record.ends_with(&format!("_domainkey.{ZONE}"))).count();
+            let is_all = (held.topics.len(), held.zones.len(), held.configuration_sets.len(), keys) == (1, 1, 1, 3);
+            (is_all && held.identities.iter().any(|domain| domain == ZONE)).then_some(())
+        })
+        .await;
+    }
+
+    /// What the server keeps.
+    pub(crate) async fn store(&self) -> Store {
+        let url = format!("sqlite:{}", self.app.data().join("stackpro.db").display());
+        Store::open(&url, Options::new(Arc::new(Machine))).await.unwrap()
+    }
+
     /// Rows of the ledger that stand for something that exists.
     pub(crate) async fn ledger(&self) -> Vec<Resource> {
-        let url = format!("sqlite:{}", self.app.data().join("stackpro.db").display());
-        let store = Store::open(&url, Options::new(Arc::new(Machine))).await.unwrap();
+        let store = self.store().await;
         let rows = store.live_resources(None, 10_000).await.unwrap();
         store.close().await;
         rows
@@ -128,6 +149,13 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.stop.cancel();
     }
+}
+
+/// Whether a call did what it should, or found that something is there, or that nothing is.
+fn went_well(made: &Recorded) -> bool {
+    let told =
+        made.code.as_deref().is_some_and(|code| code.ends_with("NotFoundException") || code.contains("AlreadyExists"));
+    made.took < NEXT_ATTEMPT / 5 && (told || made.status.is_some_and(|status| status < 400))
 }
 
 /// Where the ledger's live rows and the account differ, for people.

@@ -47,6 +47,11 @@ impl Call {
         self.path.contains(what) || self.body.contains(what)
     }
 
+    /// Whether it changes nothing.
+    pub fn is_look(&self) -> bool {
+        ["Describe", "Get", "Head", "List", "Search"].iter().any(|verb| self.operation().starts_with(verb))
+    }
+
     pub(crate) fn operation(&self) -> &str {
         self.name.split_once('.').map_or("", |(_, operation)| operation)
     }
@@ -224,6 +229,7 @@ mod tests {
         assert_eq!((call.operation(), call.form["UserData"].as_str()), ("RunInstances", "a+b c"));
         headers.insert("content-type", "application/x-amz-json-1.1".parse().unwrap());
         headers.insert("x-amz-target", "AmazonSSM.GetParameter".parse().unwrap());
-        assert_eq!(Call::read(&Method::POST, "/", &headers, b"{}").operation(), "GetParameter");
+        let asked = Call::read(&Method::POST, "/", &headers, b"{}");
+        assert_eq!((asked.operation(), asked.is_look(), call.is_look()), ("GetParameter", true, false));
     }
 }

@@ -25,6 +25,8 @@ pub enum Fault {
     Throttled,
     /// AWS broke, and says so.
     ServerError,
+    /// AWS broke, and says nothing: an answer without a body.
+    Wordless,
     /// The connection is gone before the call had an effect.
     DroppedBefore,
     /// The connection is gone, and the call had its effect.

@@ -1,8 +1,13 @@
-//! EC2's request and resource tokens, as documented:
-//! <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
+//! How often services let themselves be called, as documented. A call takes a token from a bucket that refills, and
+//! one that finds none is refused in its service's own words. Services that document no such limits (S3, IAM, SNS,
+//! the Systems Manager) have none here.
 //!
-//! Every API has a bucket of its own, by account and region; a call takes one token, and one that finds none
-//! is refused with `RequestLimitExceeded`.
+//! - EC2: every action has a bucket of its own, and some have one of resources beside it.
+//!   <https://docs.aws.amazon.com/ec2/latest/devguide/ec2-api-throttling.html>
+//! - Route 53: five calls a second of an account, whichever they are.
+//!   <https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/DNSLimitations.html>
+//! - SES: every action once a second, but for sending, which is as fast as `GetAccount` says.
+//!   <https://docs.aws.amazon.com/ses/latest/dg/quotas.html>
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -17,7 +22,13 @@ const NON_MUTATING: Size = (100.0, 20.0);
 const UNFILTERED: Size = (50.0, 10.0);
 const MUTATING: Size = (50.0, 5.0);
 
-/// Those with numbers of their own.
+const ROUTE53: Size = (5.0, 5.0);
+const SES: Size = (1.0, 1.0);
+const SENDING: Size = (SEND_RATE, SEND_RATE);
+/// Mails a second.
+pub(crate) const SEND_RATE: f64 = 14.0;
+
+/// Those of EC2 with numbers of their own.
 const OWN: [(&str, Size); 4] = [
     ("RunInstances", (5.0, 2.0)),
     ("StartInstances", (5.0, 2.0)),
@@ -47,6 +58,13 @@ impl Limits {
     /// Takes this call's tokens; false when there are none.
     pub(crate) fn allow(&mut self, call: &Call, now: Instant) -> bool {
         let operation = call.operation();
+        match call.service.as_str() {
+            "route53" => return self.take("route53", ROUTE53, 1.0, now),
+            "ses" if operation == "SendEmail" => return self.take("ses sending", SENDING, 1.0, now),
+            "ses" => return self.take(&call.name, SES, 1.0, now),
+            "ec2" => {}
+            _ => return true,
+        }
         if !self.take(operation, request_size(call), 1.0, now) {
             return false;
         }
@@ -73,9 +91,8 @@ fn request_size(call: &Call) -> Size {
     if let Some((_, size)) = OWN.iter().find(|(name, _)| *name == operation) {
         return *size;
     }
-    let reads = ["Describe", "Get", "List", "Search"].iter().any(|verb| operation.starts_with(verb));
     let narrowed = call.form.keys().any(|key| key.starts_with("Filter.") || key == "MaxResults");
-    match (reads, narrowed) {
+    match (call.is_look(), narrowed) {
         (false, _) => MUTATING,
         (true, true) => NON_MUTATING,
         (true, false) => UNFILTERED,
@@ -97,10 +114,30 @@ mod tests {
 
     use super::*;
 
+    fn signed(service: &str) -> HeaderMap {
+        let scope = format!("AWS4-HMAC-SHA256 Credential=A/20260101/eu-central-1/{service}/aws4_request, Signature=0");
+        HeaderMap::from_iter([(hyper::header::AUTHORIZATION, scope.parse().unwrap())])
+    }
+
     fn call(form: &str) -> Call {
-        let mut headers = HeaderMap::new();
+        let mut headers = signed("ec2");
         headers.insert("content-type", "application/x-www-form-urlencoded".parse().unwrap());
         Call::read(&Method::POST, "/", &headers, form.as_bytes())
+    }
+
+    #[test]
+    fn each_service_counts_as_it_says() {
+        let (mut limits, begin) = (Limits::default(), Instant::now());
+        let mut allowed = |service: &str, method: Method, path: &str| {
+            let call = Call::read(&method, path, &signed(service), b"");
+            (0..30).filter(|_| limits.allow(&call, begin)).count()
+        };
+        assert_eq!(allowed("route53", Method::GET, "/2013-04-01/change/C1"), 5);
+        assert_eq!(allowed("route53", Method::GET, "/2013-04-01/hostedzone"), 0, "all of them share the five");
+        assert_eq!(allowed("ses", Method::POST, "/v2/email/identities"), 1);
+        assert_eq!(allowed("ses", Method::POST, "/v2/email/configuration-sets"), 1, "each has its own");
+        assert_eq!(allowed("ses", Method::POST, "/v2/email/outbound-emails"), 14);
+        assert_eq!(allowed("s3", Method::PUT, "/acme/"), 30);
     }
 
     #[test]

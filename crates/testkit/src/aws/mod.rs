@@ -57,29 +57,30 @@ pub const ZONE: &str = "stackpro.test";
 pub const REGION: &str = "eu-central-1";
 
 /// How an emulated account behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Behaviour {
     /// Fixes every latency.
     pub seed: u64,
     /// None: as fast as it goes.
     pub latency: Option<Latency>,
-    /// Whether EC2 throttles as it is documented to.
+    /// Whether services throttle as they are documented to.
     pub request_limits: bool,
-    /// Instances boot from this, and run their user data. Otherwise an instance is the agent's process alone.
-    pub boot: Option<Root>,
+    /// Whether instances boot, and run their user data. Otherwise an instance is the agent's process alone.
+    pub boot: bool,
+    /// Whether calls wait until [`Emulator::release`], so that what happens to the first ones can be planned.
+    pub held: bool,
 }
 
 /// What machines boot from; `./test aws` makes it.
-#[derive(Clone, Debug)]
-pub struct Root {
+struct Root {
     /// A root with systemd and cloud-init.
-    pub folder: PathBuf,
+    folder: PathBuf,
     /// Compose, for the operator's release.
-    pub compose: PathBuf,
+    compose: PathBuf,
 }
 
 impl Root {
-    pub fn made() -> Self {
+    fn made() -> Self {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools");
         let part = |name: &str| tools.join(name).canonicalize().expect("what machines boot from: run ./test aws");
         Self { folder: part("machine"), compose: part("compose/docker-compose") }
@@ -88,7 +89,7 @@ impl Root {
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { seed: 1, latency: None, request_limits: false, boot: None }
+        Self { seed: 1, latency: None, request_limits: false, boot: false, held: false }
     }
 }
 
@@ -108,6 +109,8 @@ pub(crate) struct Shared {
     /// Where the name server listens; instances are on the addresses after it.
     first: Ipv4Addr,
     behaviour: Behaviour,
+    /// Whether calls are made.
+    open: tokio::sync::watch::Sender<bool>,
     http: reqwest::Client,
     plan: Mutex<Plan>,
     calls: Mutex<Vec<Recorded>>,
@@ -129,6 +132,9 @@ pub(crate) struct Shared {
 pub struct Recorded {
     pub call: Call,
     pub began: Instant,
+    /// How long it was held up at first, as AWS takes its time.
+    pub held: Duration,
+    /// Until it was answered, that time included.
     pub took: Duration,
     /// None: the connection was dropped.
     pub status: Option<u16>,
@@ -142,12 +148,13 @@ impl Emulator {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let account = format!("{:012}", 100_000_000_000 + COUNT.fetch_add(1, Ordering::Relaxed));
         let binary = binary.into();
-        let ground = behaviour.boot.as_ref().map(|root| Ground::open(&root.folder));
+        let root = behaviour.boot.then(Root::made);
+        let ground = root.as_ref().map(|root| Ground::open(&root.folder));
         let (first, socket) = names::bind(ground.as_ref().map(|ground| ground.first)).await;
         // Where machines reach it, too.
         let listen = ground.as_ref().map_or(Ipv4Addr::LOCALHOST, |ground| ground.first);
         let listener = tokio::net::TcpListener::bind((listen, 0)).await.expect("a port");
-        let release = behaviour.boot.as_ref().map_or_else(Release::unread, |root| Release::of(&binary, &root.compose));
+        let release = root.as_ref().map_or_else(Release::unread, |root| Release::of(&binary, &root.compose));
         let folder = tempfile::Builder::new().prefix("stackpro-ec2-").tempdir().expect("a temporary folder");
         drop(rustls::crypto::ring::default_provider().install_default());
         let shared = Arc::new(Shared {
@@ -166,6 +173,7 @@ impl Emulator {
             records: names::Records::default(),
             ses: Ses::default(),
             changed: Notify::new(),
+            open: tokio::sync::watch::Sender::new(!behaviour.held),
             behaviour,
             _folder: folder,
         });
@@ -211,6 +219,11 @@ impl Emulator {
     /// For HTTP clients in this process.
     pub fn resolver(&self) -> Resolver {
         Resolver::new(Arc::clone(&self.shared))
+    }
+
+    /// Lets calls that were held be made.
+    pub fn release(&self) {
+        self.shared.open.send_replace(true);
     }
 
     /// Lets something happen at the `nth` call of this name from now on (the next is 1).

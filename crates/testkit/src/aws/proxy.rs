@@ -3,7 +3,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use super::call::Call;
 use super::faults::{Event, Fault, Moment, Refusal};
 use super::tokens::{Verdict, token_of};
-use super::{Recorded, Shared, lock, names, release, xml};
+use super::{Behaviour, Recorded, Shared, lock, names, release, xml};
 
 /// Of everything, plenty.
 const QUOTA: &str = r#"{ "Quota": { "Value": 10000.0 } }"#;
@@ -45,6 +45,9 @@ pub(crate) async fn run(shared: Arc<Shared>, listener: TcpListener) {
 async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Dropped> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| Dropped)?.to_bytes();
+    // Whoever waits no longer has not called.
+    let mut open = shared.open.subscribe();
+    drop(open.wait_for(|open| *open).await);
     let made = tokio::spawn(async move { make(&shared, parts.method, parts.uri, parts.headers, body).await });
     made.await.map_err(|_| Dropped)?
 }
@@ -65,12 +68,21 @@ async fn make(
     let call = Call::read(&method, path, &headers, &body);
     let began = Instant::now();
     let (event, nth) = lock(&shared.plan).next(&call.name);
-    let answer = Answering { shared, call: &call, headers, body }.meet(event, nth).await;
+    let Behaviour { seed, latency, request_limits, .. } = shared.behaviour;
+    // At the front door, before anything is done for it.
+    let allowed = !request_limits || lock(&shared.limits).allow(&call, began);
+    let held = latency.map_or(Duration::ZERO, |latency| latency.of(seed, &call.name, nth));
+    tokio::time::sleep(held).await;
+    let answer = if allowed {
+        Answering { shared, call: &call, headers, body }.meet(event).await
+    } else {
+        Ok(refuse(&Refusal::throttled(&call.service), &call.service))
+    };
     let (status, code) = match &answer {
         Ok(answer) => (Some(answer.status().as_u16()), code_of(answer).await),
         Err(Dropped) => (None, None),
     };
-    let recorded = Recorded { call, began, took: began.elapsed(), status, code };
+    let recorded = Recorded { call, began, held, took: began.elapsed(), status, code };
     lock(&shared.calls).push(recorded);
     answer
 }
@@ -83,25 +95,21 @@ struct Answering<'a> {
 }
 
 impl Answering<'_> {
-    async fn meet(self, event: Option<Event>, nth: u64) -> Result<Response<Full<Bytes>>, Dropped> {
+    async fn meet(self, event: Option<Event>) -> Result<Response<Full<Bytes>>, Dropped> {
         let service = self.call.service.as_str();
-        if let Some(latency) = &self.shared.behaviour.latency {
-            tokio::time::sleep(latency.of(self.shared.behaviour.seed, &self.call.name, nth)).await;
-        }
         match event {
             Some(Event::Fault(Fault::Throttled)) => return Ok(refuse(&Refusal::throttled(service), service)),
             Some(Event::Fault(Fault::ServerError)) => return Ok(refuse(&Refusal::server_error(service), service)),
             Some(Event::Fault(Fault::Expired)) => return Ok(refuse(&Refusal::expired(service), service)),
+            Some(Event::Fault(Fault::Wordless)) => {
+                return Ok(respond(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", String::new()));
+            }
             Some(Event::Fault(Fault::DroppedBefore)) => return Err(Dropped),
             Some(Event::Kill(pid, Moment::Before)) => {
                 kill(pid);
                 return Err(Dropped);
             }
             _ => {}
-        }
-        let limited = self.shared.behaviour.request_limits && service == "ec2";
-        if limited && !lock(&self.shared.limits).allow(self.call, Instant::now()) {
-            return Ok(refuse(&Refusal::throttled(service), service));
         }
         let answer = self.once().await;
         match event {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::call::Call;
+use super::limits::SEND_RATE;
 use super::names::record_sets;
 use super::{Shared, lock};
 
@@ -100,7 +101,7 @@ impl Ses {
                 (200, json!({}))
             }
             "GetAccount" => {
-                let quota = json!({ "Max24HourSend": 50_000.0, "MaxSendRate": 14.0, "SentLast24Hours": 0.0 });
+                let quota = json!({ "Max24HourSend": 50_000.0, "MaxSendRate": SEND_RATE, "SentLast24Hours": 0.0 });
                 let account = json!({
                     "ProductionAccessEnabled": true, "SendingEnabled": true, "EnforcementStatus": "HEALTHY",
                     "SendQuota": quota,
