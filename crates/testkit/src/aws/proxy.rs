@@ -195,17 +195,18 @@ impl Answering<'_> {
         match self.call.name.as_str() {
             "route53.ChangeResourceRecordSets" | "route53.DeleteHostedZone" => {
                 shared.records.changed();
-                if let Some(change) = xml::text(text, "Id") {
-                    lock(&shared.changes).insert(id_of(change), Instant::now());
-                }
+                let pending = text.replace("<Status>INSYNC</Status>", "<Status>PENDING</Status>");
+                // To moto all changes are one.
+                let Some(same) = xml::text(text, "Id") else { return pending.into() };
+                let mut changes = lock(&shared.changes);
+                let id = format!("C{:013}", changes.len() + 1);
+                let answer = pending.replace(&format!("<Id>{same}</Id>"), &format!("<Id>/change/{id}</Id>"));
+                changes.insert(id, Instant::now());
+                answer.into()
+            }
+            "route53.GetChange" if names::is_pending(shared, &id_of(&self.call.path)) => {
                 text.replace("<Status>INSYNC</Status>", "<Status>PENDING</Status>").into()
             }
-            "route53.GetChange" => match xml::text(text, "Id") {
-                Some(change) if names::is_pending(shared, &id_of(change)) => {
-                    text.replace("<Status>INSYNC</Status>", "<Status>PENDING</Status>").into()
-                }
-                _ => body,
-            },
             _ if self.call.service == "ec2" => {
                 let answer = shared.machines.rewritten(self.call, text, shared.behaviour.latency.as_ref());
                 if self.call.operation().ends_with("Instances") && !self.call.operation().starts_with("Describe") {
@@ -218,9 +219,10 @@ impl Answering<'_> {
     }
 }
 
-/// `/change/C123` and `C123` are the same.
-fn id_of(change: &str) -> String {
-    change.rsplit('/').next().unwrap_or(change).to_owned()
+/// Of the change that is asked about: `/2013-04-01/change/C123`.
+fn id_of(path: &str) -> String {
+    let path = path.split('?').next().unwrap_or(path);
+    path.rsplit('/').next().unwrap_or(path).to_owned()
 }
 
 fn kill(pid: u32) {
