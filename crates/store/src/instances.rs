@@ -187,7 +187,8 @@ impl Tx {
     }
 
     /// Gives the client a place on a shared instance, and says on which; the one that it has already, if it
-    /// has one; otherwise one that is ready before one that is being launched. None: all are full, launch one. No instance ever gets more clients than its capacity.
+    /// has one; otherwise one that is ready before one that is being launched. None: all are full, launch one. No
+    /// instance ever gets more clients than its capacity.
     pub async fn place_on_shared(&mut self, client: &ClientId) -> Result<Option<InstanceRow>> {
         self.conn.take_turn(Turn::Places, "").await?;
         let sql = select_instance!(

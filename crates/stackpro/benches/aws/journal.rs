@@ -32,6 +32,11 @@ impl Clocks {
 
     pub(crate) fn at(&self, time: Time) -> Instant {
         let distance = Duration::from_millis(time.ms().abs_diff(self.ms));
-        if time.ms() >= self.ms { self.instant + distance } else { self.instant - distance }
+        if time.ms() >= self.ms { self.instant + distance } else { earlier(self.instant, distance) }
     }
+}
+
+/// This process ran by then.
+pub(crate) fn earlier(instant: Instant, by: Duration) -> Instant {
+    instant.checked_sub(by).expect("the clock was not at its beginning")
 }

@@ -17,7 +17,7 @@ use stackpro_testkit::Person;
 use stackpro_testkit::aws::{Behaviour, Call, Latency, Moto, Recorded};
 
 use crate::figures::{line, ms, quick, rounded};
-use crate::journal::{self, Clocks};
+use crate::journal::{self, Clocks, earlier};
 use crate::site::Site;
 
 /// What is ours may be a tenth of what is AWS's.
@@ -132,7 +132,7 @@ impl<'a> Steps<'a> {
     /// When AWS held the step up.
     fn spans(&self, key: Key<'_>, step: &Step, flow: &Timeline) -> Vec<Span> {
         let (Some(began), Some(ended)) = (step.started_at, step.finished_at) else { panic!("{key:?} is not done") };
-        let (began, ended) = (self.clocks.at(began) - BLUR, self.clocks.at(ended) + BLUR);
+        let (began, ended) = (earlier(self.clocks.at(began), BLUR), self.clocks.at(ended) + BLUR);
         let within = self.calls.iter().filter(|made| made.began >= began && made.began <= ended);
         let of_step = within.filter(|made| self.is_of(&step.api, &made.call, &flow.flow.subject));
         let mut spans = Vec::new();

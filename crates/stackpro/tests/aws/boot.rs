@@ -46,7 +46,7 @@ async fn a_machine_makes_itself_an_instance_and_runs_stacks_with_docker() {
     let recipes = tempfile::tempdir().unwrap();
     recipe(recipes.path());
     let behaviour = Behaviour { boot: true, ..Behaviour::default() };
-    let site = Site::open_with(&Arc::new(Moto::start()), behaviour, |product| {
+    let site = Site::open(&Arc::new(Moto::start()), behaviour, |product| {
         product
             .env("STACKPRO_RECIPES", "[\"site\", \"pages\"]")
             .env("STACKPRO_RECIPES_FOLDER", recipes.path().display())
