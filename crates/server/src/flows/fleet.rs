@@ -161,19 +161,31 @@ pub(super) async fn launch(world: &World, new: &NewInstance) -> Result<(), StepE
     tx.commit().await.map_err(store_error)
 }
 
-/// Waits until its agent has enrolled and shows our certificate, if there is one: then the instance is ready
-/// for stacks.
+/// Waits until its agent has enrolled and shows our certificate, if there is one.
 pub(super) async fn enrolled(world: &World, id: &ResourceId) -> Result<InstanceRow, StepError> {
+    let row = becomes(world, id, |row| row.enrolled_at.is_some() && row.control.is_some()).await?;
+    row.ok_or_else(|| StepError::Failed(format!("instance {id} was released")))
+}
+
+/// Waits until its launch is over: before that it may still be taken back, whatever its agent says. None when it was.
+pub(super) async fn launched(world: &World, id: &ResourceId) -> Result<Option<InstanceRow>, StepError> {
+    becomes(world, id, |row| matches!(row.state, InstancePhase::Ready | InstancePhase::Draining)).await
+}
+
+/// As it is once it is so; none when it was released.
+async fn becomes(
+    world: &World,
+    id: &ResourceId,
+    is_so: impl Fn(&InstanceRow) -> bool,
+) -> Result<Option<InstanceRow>, StepError> {
     let deadline = tokio::time::Instant::now() + world.settings.patience;
     loop {
         let row = world.store.instance(id).await.map_err(store_error)?;
         match row {
-            Some(row) if row.state == InstancePhase::Released => {
-                return Err(StepError::Failed(format!("instance {id} was released")));
-            }
-            Some(row) if row.enrolled_at.is_some() && row.control.is_some() => {
+            Some(row) if row.state == InstancePhase::Released => return Ok(None),
+            Some(row) if is_so(&row) => {
                 handout::equip(world, &row).await.map_err(|error| StepError::Retry(error.to_string()))?;
-                return Ok(row);
+                return Ok(Some(row));
             }
             Some(_) => {}
             None => return Err(StepError::Failed(format!("instance {id} is not in the database"))),

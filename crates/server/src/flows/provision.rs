@@ -86,22 +86,23 @@ pub static PROVISION: FlowSpec<World> = FlowSpec {
     ],
 };
 
-/// Finds a shared instance with room, or decides on a new one, in one transaction: of many who sign up at
-/// once the first decides, and the others find what it decided.
 async fn place(ctx: &StepCtx<World>) -> StepResult {
     let params: Provision = ctx.params()?;
-    let world = &ctx.world;
-    let mut tx = world.store.begin().await.map_err(store_error)?;
-    let found = tx.place_on_shared(&params.client).await.map_err(store_error)?;
-    let instance = if let Some(instance) = found {
-        instance.id
-    } else {
-        let new = decide_on_instance(world, &mut tx).await?;
-        tx.add_stack(&params.client, &new).await.map_err(store_error)?;
-        new
-    };
+    let mut tx = ctx.world.store.begin().await.map_err(store_error)?;
+    let instance = find_place(&ctx.world, &mut tx, &params.client).await?;
     tx.commit().await.map_err(store_error)?;
     Ok(json!(instance))
+}
+
+/// Finds a shared instance with room, or decides on a new one, in one transaction: of many who sign up at
+/// once the first decides, and the others find what it decided.
+async fn find_place(world: &World, tx: &mut Tx, client: &ClientId) -> Result<ResourceId, StepError> {
+    if let Some(instance) = tx.place_on_shared(client).await.map_err(store_error)? {
+        return Ok(instance.id);
+    }
+    let new = decide_on_instance(world, tx).await?;
+    tx.add_stack(client, &new).await.map_err(store_error)?;
+    Ok(new)
 }
 
 async fn decide_on_instance(world: &World, tx: &mut Tx) -> Result<ResourceId, StepError> {
@@ -179,10 +180,21 @@ async fn remove_mail(ctx: &StepCtx<World>) -> UndoResult {
     Ok(ledger::remove_by_id(&ctx.world, &params.mail).await?)
 }
 
+/// Waits for the instance. One whose launch was taken back gives way to another, for which the next attempt waits:
+/// so the place is where the database says, and not where it was found first.
 async fn server(ctx: &StepCtx<World>) -> StepResult {
-    let instance: ResourceId = ctx.output("place")?;
-    let row = fleet::enrolled(&ctx.world, &instance).await?;
-    Ok(json!(row.id))
+    let params: Provision = ctx.params()?;
+    let world = &ctx.world;
+    let places = world.store.stacks_of(&params.client).await.map_err(store_error)?;
+    let instance = places.into_iter().next().map_or_else(|| ctx.output("place"), Ok)?;
+    if let Some(row) = fleet::launched(world, &instance).await? {
+        return Ok(json!(row.id));
+    }
+    let mut tx = world.store.begin().await.map_err(store_error)?;
+    tx.remove_stack(&params.client, &instance).await.map_err(store_error)?;
+    find_place(world, &mut tx, &params.client).await?;
+    tx.commit().await.map_err(store_error)?;
+    Err(StepError::Retry("the server that was being launched did not come up: another one is taken".into()))
 }
 
 async fn access(ctx: &StepCtx<World>) -> StepResult {
