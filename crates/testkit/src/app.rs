@@ -322,15 +322,10 @@ impl TestApp {
         self.wait_exit(Duration::from_secs(20)).await
     }
 
-    /// Starts again on the same data; on another port unless [`TestApp::keep_port`] was called.
+    /// Starts again on the same data; on another port unless the builder was given one.
     pub async fn restart(&mut self) {
         self.kill9();
         self.launch().await;
-    }
-
-    /// The next start listens where this one does.
-    pub fn keep_port(&mut self) {
-        self.builder.listen = self.info.url.trim_start_matches("http://").to_owned();
     }
 
     /// A setting for the next start; none removes it.

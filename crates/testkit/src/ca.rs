@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use crate::free_address;
 use crate::wait::eventually;
 
 /// What is lost of one call.
@@ -61,7 +62,7 @@ impl Ca {
         let identity = KeyedChain::self_signed(&["127.0.0.1", "localhost"]).expect("a certificate");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("its address");
-        let pebble = [free(), free()];
+        let pebble = [free_address(), free_address()];
         let door = Arc::new(Door::default());
         let task = tokio::spawn(serve(listener, acceptor(&identity), pebble[0], Arc::clone(&door)));
         let process = Mutex::new(None);
@@ -156,10 +157,6 @@ impl Drop for Ca {
     }
 }
 
-fn free() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -240,7 +237,7 @@ pub struct ChallengeServer {
 impl ChallengeServer {
     pub async fn start() -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
-        let (dns, http, management) = (free(), free(), free());
+        let (dns, http, management) = (free_address(), free_address(), free_address());
         let process = Command::new("pebble-challtestsrv")
             .args(["-dns01", &dns.to_string(), "-http01", &http.to_string(), "-management", &management.to_string()])
             .args(["-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""])

@@ -3,8 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use axum::extract::State;
@@ -15,6 +14,7 @@ use serde_json::Value;
 use stackpro_domain::Fingerprint;
 use stackpro_domain::limits::Limits;
 use stackpro_protocol::agent::*;
+use stackpro_testkit::free_address;
 
 pub(crate) const PASSWORD: &str = "correct-horse-battery-staple";
 pub(crate) const KEY: &str = "0123456789abcdef";
@@ -67,15 +67,6 @@ async fn enrol(State(heard): State<Heard>, Json(words): Json<Enrol>) -> Json<Enr
 async fn report(State(heard): State<Heard>, Json(words): Json<Report>) -> Json<Value> {
     heard.reports.lock().unwrap().push(words);
     Json(Value::Null)
-}
-
-/// Below those that the system gives to whoever connects somewhere: one of these may be taken while an agent that was
-/// killed is away.
-fn free_address() -> SocketAddr {
-    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random()));
-    let next = || SocketAddr::from(([127, 0, 0, 1], 10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 22_000));
-    let free = |address: &SocketAddr| std::net::TcpListener::bind(address).is_ok();
-    std::iter::repeat_with(next).take(1000).find(free).expect("a free port")
 }
 
 /// An agent's folder, and its process while it runs.

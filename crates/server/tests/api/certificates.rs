@@ -8,7 +8,7 @@ use stackpro_server::certificates::state;
 use stackpro_server::reconcilers::certificates::round;
 use stackpro_server::world::Acme;
 use stackpro_store::CertificateRow;
-use stackpro_testkit::{Ca, ChallengeServer, Lost, eventually};
+use stackpro_testkit::{Ca, ChallengeServer, Lost, eventually, free_address};
 use stackpro_tls::Roots;
 use stackpro_tls::acme::Directory;
 
@@ -34,7 +34,7 @@ impl Home {
     /// A CA that asks our name server; it is known only once both run.
     async fn new() -> Self {
         drop(rustls::crypto::ring::default_provider().install_default());
-        let free = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = free_address();
         let ca = Ca::start(free, 1).await;
         let acme = acme(&ca);
         let server =

@@ -1,7 +1,7 @@
 //! What `serve` costs with 10,000 clients in its database: memory when idle, and the time from its start to
 //! the first answer.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use stackpro_domain::lifecycle::{Event, Life};
 use stackpro_domain::plan::{DEFAULT_PLANS, Plans};
 use stackpro_domain::{ClientId, Clock, Time};
 use stackpro_store::{Client, Member, Options, Resource, ResourceKind, ResourceState, Role, StackPhase, Store};
+use stackpro_testkit::free_address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -55,8 +56,7 @@ pub(crate) async fn measure() -> Value {
 
 /// Starts the product, and returns how long it took until `/health` was answered with 200.
 async fn start(data: &Path) -> (Child, Duration) {
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let address = free_address();
     let began = Instant::now();
     let server = Command::new(env!("CARGO_BIN_EXE_stackpro"))
         .args(["serve", "--listen", &address.to_string(), "--data"])

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde_json::json;
-use stackpro_testkit::{Browser, PASSWORD, Person, TestApp, eventually};
+use stackpro_testkit::{Browser, PASSWORD, Person, TestApp, eventually, free_address};
 
 use crate::product;
 
@@ -35,8 +35,7 @@ async fn delivered(browser: &Browser<'_>, to: &str) -> usize {
 
 #[tokio::test]
 async fn a_bounced_address_is_written_to_no_more_until_the_operator_lets_it() {
-    let mut app = product().start().await;
-    app.keep_port();
+    let mut app = product().listen(&free_address().to_string()).start().await;
     let operator = app.operator().await;
     let address = "bounce+acme@simulator.localhost";
     let client = sign_up(&app, address).await;

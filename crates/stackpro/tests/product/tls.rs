@@ -7,16 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use stackpro_testkit::{Builder, Ca, TestApp, eventually, postgres};
+use stackpro_testkit::{Builder, Ca, TestApp, eventually, free_address, postgres};
 use stackpro_tls::Roots;
 
 use crate::product;
 
 const DOMAIN: &str = "clients.example";
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A CA, and what a product that is certified by it is started with.
 struct Setting {
@@ -30,12 +26,12 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Self {
-        let dns = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let dns = free_address();
         let ca = Ca::start(dns, 1).await;
         let root = ca.issuer_root().await;
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("roots.pem"), ca.server_root() + &root).unwrap();
-        Self { ca, dns, https: free_port(), http: free_port(), root, folder }
+        Self { ca, dns, https: free_address().port(), http: free_address().port(), root, folder }
     }
 
     fn roots(&self) -> &Path {
@@ -45,7 +41,7 @@ impl Setting {
     fn product(&self) -> Builder {
         product()
             // Where we are reached without what the world has before us.
-            .listen(&format!("127.0.0.1:{}", free_port()))
+            .listen(&free_address().to_string())
             .env("STACKPRO_PUBLIC_URL", "https://console.example")
             .env("CLIENT_DOMAIN", DOMAIN)
             .env("STACKPRO_DNS_PORT", self.dns.port())

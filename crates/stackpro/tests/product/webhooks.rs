@@ -1,6 +1,5 @@
 //! What the till tells: often, late, out of order, forged. One effect, or a clear refusal.
 
-use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
@@ -8,7 +7,7 @@ use serde_json::Value;
 use stackpro_domain::Time;
 use stackpro_server::secrets::Secrets;
 use stackpro_server::till::signature::sign;
-use stackpro_testkit::{Builder, Fault, FaultProxy, Person, TestApp, eventually};
+use stackpro_testkit::{Builder, Fault, FaultProxy, Person, TestApp, eventually, free_address};
 
 use crate::api::expect_problem;
 use crate::product;
@@ -27,8 +26,7 @@ fn known_keys() -> Builder {
 
 /// A product whose webhooks come through a proxy, so that they can be kept from it.
 async fn behind_a_proxy() -> (TestApp, FaultProxy) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let listen = SocketAddr::from(([127, 0, 0, 1], port));
+    let listen = free_address();
     let proxy = FaultProxy::to(listen).await.unwrap();
     let public = format!("http://{}", proxy.address);
     let builder = known_keys().listen(&listen.to_string()).env("STACKPRO_PUBLIC_URL", public);
