@@ -331,6 +331,17 @@ pub(super) fn forget_old_keys(state: &mut State, now: i64) {
 
 /// One page of a kind, newest first: `limit`, `starting_after`, `ending_before` and `created`.
 pub(super) fn page(tx: &Tx<'_>, call: &mut Call, kind: &str, keep: impl Fn(&Value) -> bool) -> Result<Value> {
+    page_of(tx, call, kind, None, keep)
+}
+
+/// The same, of those of a customer's when one is given.
+pub(super) fn page_of(
+    tx: &Tx<'_>,
+    call: &mut Call,
+    kind: &str,
+    customer: Option<&str>,
+    keep: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let params = &mut call.params;
     let limit = params.int("limit")?.unwrap_or(10);
     if !(1..=100).contains(&limit) {
@@ -339,7 +350,10 @@ pub(super) fn page(tx: &Tx<'_>, call: &mut Call, kind: &str, keep: impl Fn(&Valu
     }
     let (after, before) = (params.text("starting_after")?, params.text("ending_before")?);
     let in_range = created_range(params)?;
-    let mut all: Vec<&Value> = tx.list(kind);
+    let mut all: Vec<&Value> = match customer {
+        Some(customer) => tx.list_of(kind, customer).collect(),
+        None => tx.list(kind).collect(),
+    };
     let position = |all: &[&Value], id: &str, param: &str| {
         all.iter().position(|object| text(object, "id") == id).ok_or_else(|| ApiError::missing(kind, id, param))
     };

@@ -138,7 +138,8 @@ fn describe_price(tx: &mut Tx<'_>, price: &mut Value, params: &mut Params) -> Re
     let transfer = params.flag("transfer_lookup_key")?.unwrap_or(false);
     if let Some(key) = params.text("lookup_key")? {
         let has_it = |other: &&Value| !key.is_empty() && text(other, "lookup_key") == key && other["id"] != price["id"];
-        if let Some(mut other) = tx.list("price").into_iter().find(has_it).cloned() {
+        let other = tx.list("price").find(has_it).cloned();
+        if let Some(mut other) = other {
             if !transfer {
                 let message = format!("A price (`{}`) already uses that lookup key.", text(&other, "id"));
                 return Err(ApiError::invalid("resource_already_exists", message, "lookup_key"));

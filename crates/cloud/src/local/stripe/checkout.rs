@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Call, page};
+use super::api::{Call, page_of};
 use super::buyer_form::Business;
 use super::cards::Entered;
 use super::customers::{living, new_customer};
@@ -198,9 +198,8 @@ pub(super) fn list(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let customer = call.params.text("customer")?;
     let subscription = call.params.text("subscription")?;
     let status = call.params.one_of("status", &["open", "complete", "expired"])?;
-    page(tx, call, "checkout.session", |session| {
-        customer.as_ref().is_none_or(|id| text(session, "customer") == id)
-            && subscription.as_ref().is_none_or(|id| text(session, "subscription") == id)
+    page_of(tx, call, "checkout.session", customer.as_deref(), |session| {
+        subscription.as_ref().is_none_or(|id| text(session, "subscription") == id)
             && status.is_none_or(|status| text(session, "status") == status)
     })
 }

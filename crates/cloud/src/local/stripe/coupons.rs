@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Call, page};
+use super::api::{Call, page, page_of};
 use super::catalog::money;
 use super::customers::living;
 use super::error::{ApiError, Result};
@@ -108,7 +108,7 @@ pub(super) fn delete(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
 /// A code is active only while its coupon is valid.
 fn close_codes(tx: &mut Tx<'_>, coupon: &Value) {
     let open = |code: &&Value| code["active"] == true && code["promotion"]["coupon"] == coupon["id"];
-    let open: Vec<Value> = tx.list("promotion_code").into_iter().filter(open).cloned().collect();
+    let open: Vec<Value> = tx.list("promotion_code").filter(open).cloned().collect();
     for mut code in open {
         code["active"] = false.into();
         tx.updated(code, "promotion_code.updated");
@@ -175,7 +175,7 @@ fn new_code(tx: &Tx<'_>, params: &mut Params, customer: Option<&str>) -> Result<
         let message = "Invalid code: only letters, digits and dashes are allowed.";
         return Err(ApiError::invalid("parameter_invalid", message, "code"));
     }
-    let taken = tx.list("promotion_code").into_iter().any(|other| {
+    let taken = tx.list("promotion_code").any(|other| {
         let meets = customer.is_none() || other["customer"].is_null() || other["customer"].as_str() == customer;
         other["active"] == true && meets && text(other, "code").eq_ignore_ascii_case(&code)
     });
@@ -202,11 +202,10 @@ pub(super) fn list_codes(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let params = &mut call.params;
     let (active, code) = (params.flag("active")?, params.text("code")?);
     let (coupon, customer) = (params.text("coupon")?, params.text("customer")?);
-    page(tx, call, "promotion_code", |one| {
+    page_of(tx, call, "promotion_code", customer.as_deref(), |one| {
         active.is_none_or(|active| one["active"] == active)
             && code.as_ref().is_none_or(|code| text(one, "code").eq_ignore_ascii_case(code))
             && coupon.as_ref().is_none_or(|id| text(&one["promotion"], "coupon") == id)
-            && customer.as_ref().is_none_or(|id| text(one, "customer") == id)
     })
 }
 
@@ -237,7 +236,7 @@ pub(super) fn find(tx: &Tx<'_>, typed: &str, purchase: &Purchase<'_>) -> std::re
         let meant = code["customer"].is_null() || text(code, "customer") == purchase.customer;
         meant && text(code, "code").eq_ignore_ascii_case(typed.trim())
     };
-    let mut found: Vec<&Value> = tx.list("promotion_code").into_iter().filter(theirs).collect();
+    let mut found: Vec<&Value> = tx.list("promotion_code").filter(theirs).collect();
     found.sort_by_key(|code| code["active"] != true);
     let code = *found.first().ok_or("This code is invalid.")?;
     allowed(tx, code, purchase).map(|()| code.clone())

@@ -93,7 +93,7 @@ pub(super) fn list(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
 /// Ends its subscriptions and leaves a stub, as Stripe does.
 pub(super) fn delete(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let customer = living(tx, call.id(), "id")?;
-    let own = tx.list("subscription").into_iter().filter(|one| text(one, "customer") == call.id());
+    let own = tx.list_of("subscription", call.id());
     let own: Vec<Value> = own.filter(|one| !subscriptions::is_over(one)).cloned().collect();
     for subscription in own {
         subscriptions::end(tx, subscription, "cancellation_requested");

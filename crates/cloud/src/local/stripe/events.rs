@@ -40,7 +40,7 @@ impl Tx<'_> {
             endpoint["status"] == "enabled" && wanted
         };
         let endpoints: Vec<String> =
-            self.list("webhook_endpoint").into_iter().filter(wants).map(|one| text(one, "id").to_owned()).collect();
+            self.list("webhook_endpoint").filter(wants).map(|one| text(one, "id").to_owned()).collect();
         let mut data = json!({"object": public(object)});
         if let Some(previous) = previous {
             data["previous_attributes"] = previous;
@@ -97,8 +97,7 @@ pub(super) fn keep_endpoints(tx: &mut Tx<'_>, wanted: &[WebhookEndpoint]) {
     }
     let stale =
         |object: &&Value| object["_from_settings"] == true && wanted.iter().all(|one| one.url != text(object, "url"));
-    let gone: Vec<String> =
-        tx.list("webhook_endpoint").into_iter().filter(stale).map(|one| text(one, "id").to_owned()).collect();
+    let gone: Vec<String> = tx.list("webhook_endpoint").filter(stale).map(|one| text(one, "id").to_owned()).collect();
     for id in gone {
         remove_endpoint(tx, &id);
     }
@@ -177,7 +176,7 @@ pub(super) fn delete_endpoint(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value>
 }
 
 fn remove_endpoint(tx: &mut Tx<'_>, id: &str) {
-    let waiting = tx.list("_delivery").into_iter().filter(|one| text(one, "endpoint") == id);
+    let waiting = tx.list("_delivery").filter(|one| text(one, "endpoint") == id);
     let waiting: Vec<String> = waiting.map(|one| text(one, "id").to_owned()).collect();
     for delivery in waiting {
         tx.delivered(&delivery);

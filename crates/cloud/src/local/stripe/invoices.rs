@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Call, page};
+use super::api::{Call, page_of};
 use super::catalog::{every, money};
 use super::error::{ApiError, Result};
 use super::state::{Tx, int, list_of, text, together};
@@ -137,7 +137,7 @@ fn remember_costs(subscription: &mut Value, invoice: &Value) {
 
 /// Whether the customer has paid anything yet.
 pub(super) fn has_paid(tx: &Tx<'_>, customer: &str) -> bool {
-    tx.list("invoice").into_iter().any(|one| text(one, "customer") == customer && int(one, "amount_paid") > 0)
+    tx.list_of("invoice", customer).any(|one| int(one, "amount_paid") > 0)
 }
 
 /// Takes the money for an open invoice from `method`. A decline is recorded and returned; what it means
@@ -202,9 +202,8 @@ pub(super) fn list(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let customer = call.params.text("customer")?;
     let subscription = call.params.text("subscription")?;
     let status = call.params.one_of("status", &["draft", "open", "paid", "uncollectible", "void"])?;
-    page(tx, call, "invoice", |invoice| {
-        customer.as_ref().is_none_or(|id| text(invoice, "customer") == id)
-            && subscription.as_ref().is_none_or(|id| subscription_of(invoice) == id)
+    page_of(tx, call, "invoice", customer.as_deref(), |invoice| {
+        subscription.as_ref().is_none_or(|id| subscription_of(invoice) == id)
             && status.is_none_or(|status| text(invoice, "status") == status)
     })
 }

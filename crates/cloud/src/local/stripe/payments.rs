@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Call, page};
+use super::api::{Call, page_of};
 use super::cards::{self, Entered, Fate, Stage};
 use super::customers::living;
 use super::disputes;
@@ -18,9 +18,8 @@ pub(super) fn account(tx: &Tx<'_>) -> Value {
 }
 
 pub(super) fn balance(tx: &Tx<'_>) -> Value {
-    let received: i64 =
-        tx.list("charge").iter().map(|one| int(one, "amount_captured") - int(one, "amount_refunded")).sum();
-    let received = received + tx.list("dispute").into_iter().map(disputes::moved).sum::<i64>();
+    let received: i64 = tx.list("charge").map(|one| int(one, "amount_captured") - int(one, "amount_refunded")).sum();
+    let received = received + tx.list("dispute").map(disputes::moved).sum::<i64>();
     let funds = |amount: i64| json!([{"amount": amount, "currency": "usd", "source_types": {"card": amount}}]);
     json!({"object": "balance", "available": funds(received), "livemode": false, "pending": funds(0)})
 }
@@ -131,7 +130,7 @@ pub(super) fn list_methods(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
         None => call.params.text("customer")?,
     };
     let customer = customer.ok_or_else(|| call.params.absent("customer"))?;
-    page(tx, call, "payment_method", |method| text(method, "customer") == customer)
+    page_of(tx, call, "payment_method", Some(&customer), |_| true)
 }
 
 /// The payment method, which must be the customer's; nothing for an empty id.

@@ -125,8 +125,8 @@ fn present(stripe: &Stripe, page: Result<Option<PortalPage>>, status: StatusCode
 
 fn page(tx: &Tx<'_>, id: &str, notice: &'static str, form: Option<CardForm>) -> Option<PortalPage> {
     let (session, customer) = customer_of(tx, id)?;
-    let own = |object: &&Value| object["customer"] == customer["id"];
-    let subscriptions: Vec<&Value> = tx.list("subscription").into_iter().filter(own).collect();
+    let theirs = text(&customer, "id");
+    let subscriptions: Vec<&Value> = tx.list_of("subscription", theirs).collect();
     let current = subscriptions.iter().copied().find(|one| !subscriptions::is_over(one));
     let nobody = json!({"customer": customer["id"]});
     let card = subscriptions::method_of(tx, current.unwrap_or(&nobody)).map(|method| {
@@ -150,7 +150,7 @@ fn page(tx: &Tx<'_>, id: &str, notice: &'static str, form: Option<CardForm>) -> 
         return_url: session["return_url"].as_str().map(str::to_owned),
         plans: subscriptions.into_iter().map(|one| plan(tx, one)).collect(),
         card,
-        invoices: tx.list("invoice").into_iter().filter(own).take(24).map(invoice).collect(),
+        invoices: tx.list_of("invoice", theirs).take(24).map(invoice).collect(),
         form: form.unwrap_or_else(|| card_form(&customer)),
     })
 }
@@ -219,7 +219,7 @@ fn use_card(tx: &mut Tx<'_>, mut customer: Value, method: &Value) -> &'static st
     let Ok(method) = payments::attach(tx, &method, &id, "payment_method") else { return "declined" };
     customer["invoice_settings"]["default_payment_method"] = method["id"].clone();
     tx.updated(customer, "customer.updated");
-    let own = tx.list("subscription").into_iter().filter(|one| text(one, "customer") == id);
+    let own = tx.list_of("subscription", &id);
     let own: Vec<Value> = own.filter(|one| !subscriptions::is_over(one)).cloned().collect();
     let mut word = "card";
     for mut subscription in own {

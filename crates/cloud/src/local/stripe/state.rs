@@ -4,7 +4,7 @@
 //! shown. Its kind is its `object` field. A [`Tx`] sees its own changes, and nothing of it is real until
 //! it is committed whole.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rand::distr::{Alphanumeric, SampleString};
 use serde_json::{Map, Value, json};
@@ -16,12 +16,16 @@ use super::renewals;
 
 #[derive(Default)]
 pub(super) struct State {
-    objects: BTreeMap<String, (u64, Value)>,
-    /// Ids of each kind in the order in which they were made.
-    kinds: BTreeMap<String, BTreeMap<u64, String>>,
+    /// By their numbers: in the order in which they were made.
+    objects: BTreeMap<u64, Value>,
+    /// Their numbers, by their ids.
+    numbers: HashMap<String, u64>,
+    kinds: HashMap<String, BTreeSet<u64>>,
+    /// Those of each customer, by their kinds.
+    customers: HashMap<String, HashMap<String, BTreeSet<u64>>>,
     /// When the passing of time will do something to an object (seconds), soonest first; of several at once
     /// the one that was made first.
-    due: BTreeSet<(i64, u64, String)>,
+    due: BTreeSet<(i64, u64)>,
     next: u64,
 }
 
@@ -36,53 +40,71 @@ impl State {
     }
 
     fn put(&mut self, object: Value) {
-        let id = text(&object, "id").to_owned();
-        let number = if let Some((number, old)) = self.objects.get(&id) {
-            if let Some(at) = renewals::due(old) {
-                self.due.remove(&(at, *number, id.clone()));
-            }
-            *number
-        } else {
+        let id = text(&object, "id");
+        let number = self.numbers.get(id).copied().unwrap_or_else(|| {
             self.next += 1;
-            self.kinds.entry(text(&object, "object").to_owned()).or_default().insert(self.next, id.clone());
+            self.numbers.insert(id.to_owned(), self.next);
             self.next
-        };
-        if let Some(at) = renewals::due(&object) {
-            self.due.insert((at, number, id.clone()));
+        });
+        self.forget(number);
+        let kind = text(&object, "object").to_owned();
+        if let Some(customer) = object["customer"].as_str() {
+            let theirs = self.customers.entry(customer.to_owned()).or_default();
+            theirs.entry(kind.clone()).or_default().insert(number);
         }
-        self.objects.insert(id, (number, object));
+        self.kinds.entry(kind).or_default().insert(number);
+        if let Some(at) = renewals::due(&object) {
+            self.due.insert((at, number));
+        }
+        self.objects.insert(number, object);
     }
 
     fn remove(&mut self, id: &str) {
-        let Some((number, object)) = self.objects.remove(id) else { return };
-        if let Some(at) = renewals::due(&object) {
-            self.due.remove(&(at, number, id.to_owned()));
+        if let Some(number) = self.numbers.remove(id) {
+            self.forget(number);
         }
-        if let Some(ids) = self.kinds.get_mut(text(&object, "object")) {
-            ids.remove(&number);
+    }
+
+    /// Takes an object out of wherever it is found.
+    fn forget(&mut self, number: u64) {
+        let Some(object) = self.objects.remove(&number) else { return };
+        if let Some(at) = renewals::due(&object) {
+            self.due.remove(&(at, number));
+        }
+        let kind = text(&object, "object");
+        let theirs = self.customers.get_mut(text(&object, "customer")).and_then(|theirs| theirs.get_mut(kind));
+        for numbers in self.kinds.get_mut(kind).into_iter().chain(theirs) {
+            numbers.remove(&number);
         }
     }
 
     pub(super) fn get(&self, id: &str) -> Option<&Value> {
-        self.objects.get(id).map(|(_, object)| object)
+        self.objects.get(self.numbers.get(id)?)
     }
 
     /// Oldest first.
     pub(super) fn of_kind(&self, kind: &str) -> impl DoubleEndedIterator<Item = &Value> {
-        let ids = self.kinds.get(kind).into_iter().flat_map(BTreeMap::values);
-        ids.filter_map(|id| self.get(id))
+        self.numbered(self.kinds.get(kind))
+    }
+
+    /// A customer's, oldest first.
+    fn of_customer(&self, kind: &str, customer: &str) -> impl DoubleEndedIterator<Item = &Value> {
+        self.numbered(self.customers.get(customer).and_then(|theirs| theirs.get(kind)))
+    }
+
+    fn numbered<'s>(&'s self, numbers: Option<&'s BTreeSet<u64>>) -> impl DoubleEndedIterator<Item = &'s Value> {
+        numbers.into_iter().flatten().filter_map(|number| self.objects.get(number))
     }
 
     /// Everything, in the order in which it was made.
     pub(super) fn all(&self) -> Vec<Value> {
-        let mut all: Vec<_> = self.objects.values().collect();
-        all.sort_by_key(|(number, _)| *number);
-        all.into_iter().map(|(_, object)| object.clone()).collect()
+        self.objects.values().cloned().collect()
     }
 
     /// The object that time changes next, and when (seconds).
     pub(super) fn first_due(&self) -> Option<(i64, String)> {
-        self.due.first().map(|(at, _, id)| (*at, id.clone()))
+        let (at, number) = self.due.first()?;
+        self.objects.get(number).map(|object| (*at, text(object, "id").to_owned()))
     }
 }
 
@@ -154,11 +176,27 @@ impl<'a> Tx<'a> {
     }
 
     /// Newest first, as Stripe lists; deleted ones are left out.
-    pub(super) fn list(&self, kind: &str) -> Vec<&Value> {
+    pub(super) fn list(&self, kind: &str) -> impl Iterator<Item = &Value> {
         let own = self.order.iter().rev().filter(|id| self.state.get(id).is_none()).filter_map(|id| self.get(id));
-        let own = own.filter(|object| text(object, "object") == kind);
-        let old = self.state.of_kind(kind).rev().filter_map(|object| self.get(text(object, "id")));
-        own.chain(old).filter(|object| object["deleted"] != true).collect()
+        let own = own.filter(move |object| text(object, "object") == kind);
+        own.chain(self.seen(self.state.of_kind(kind).rev()))
+    }
+
+    /// The same of one customer's alone; those that became theirs in this change are the newest.
+    pub(super) fn list_of(&self, kind: &str, customer: &str) -> impl Iterator<Item = &Value> {
+        let theirs = move |object: &Value| text(object, "customer") == customer;
+        let new = move |id: &&String| !self.state.get(id).is_some_and(theirs);
+        let own = self.order.iter().rev().filter(new).filter_map(|id| self.get(id));
+        let own = own.filter(move |object| text(object, "object") == kind);
+        let old = self.seen(self.state.of_customer(kind, customer).rev());
+        own.chain(old).filter(move |object| theirs(object))
+    }
+
+    /// As this change has made them.
+    fn seen<'s>(&'s self, old: impl Iterator<Item = &'s Value>) -> impl Iterator<Item = &'s Value> {
+        let untouched = self.mine.is_empty();
+        let old = old.filter_map(move |object| if untouched { Some(object) } else { self.get(text(object, "id")) });
+        old.filter(|object| object["deleted"] != true)
     }
 
     /// The end of an id that did not exist before: `prefix` plus 24 letters and digits.

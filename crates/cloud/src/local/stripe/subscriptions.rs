@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Call, page};
+use super::api::{Call, page_of};
 use super::customers::living;
 use super::error::{ApiError, Result};
 use super::form::{Params, nullable};
@@ -211,15 +211,13 @@ pub(super) fn list(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let customer = call.params.text("customer")?;
     let price = call.params.text("price")?;
     let status = call.params.one_of("status", &STATUSES)?;
-    page(tx, call, "subscription", |one| {
+    page_of(tx, call, "subscription", customer.as_deref(), |one| {
         let in_status = match status {
             None => one["status"] != "canceled" && one["status"] != "incomplete_expired",
             Some("all") => true,
             Some(status) => one["status"] == status,
         };
-        in_status
-            && customer.as_ref().is_none_or(|id| text(one, "customer") == id)
-            && price.as_ref().is_none_or(|id| items(one).iter().any(|item| item["price"]["id"] == id.as_str()))
+        in_status && price.as_ref().is_none_or(|id| items(one).iter().any(|item| item["price"]["id"] == id.as_str()))
     })
 }
 

@@ -6,7 +6,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Call, page};
+use super::api::{Call, page_of};
 use super::customers::living;
 use super::error::{ApiError, Result};
 use super::state::{Tx, list_of, text};
@@ -112,7 +112,7 @@ pub(super) fn shown(customer: &Value) -> Value {
 
 pub(super) fn list(tx: &mut Tx<'_>, call: &mut Call) -> Result<Value> {
     let customer = living(tx, call.id(), "id")?;
-    page(tx, call, "tax_id", |one| one["customer"] == customer["id"])
+    page_of(tx, call, "tax_id", Some(text(&customer, "id")), |_| true)
 }
 
 #[cfg(test)]
