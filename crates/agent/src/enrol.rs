@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::StatusCode;
+use serde::Serialize;
 use stackpro_protocol::agent::{AgentFile, Enrol, Enrolled, Report};
 use tokio::time::{sleep, timeout};
 
@@ -18,7 +19,7 @@ const CALL: Duration = Duration::from_secs(10);
 const ANSWER: usize = 64 * 1024;
 
 #[derive(Debug, thiserror::Error)]
-enum CallError {
+pub(crate) enum CallError {
     #[error("{0}")]
     Http(#[from] reqwest::Error),
     #[error("the server answered {0}")]
@@ -67,13 +68,18 @@ async fn enrol(agent: &Agent) -> Result<(), CallError> {
 }
 
 async fn report(agent: &Arc<Agent>) -> Result<(), CallError> {
-    let AgentFile { instance_id, server_url, .. } = agent_file(agent).await;
-    let AgentFile { front, control, .. } = agent.file;
+    let AgentFile { instance_id, front, control, .. } = agent.file.clone();
     let of = Arc::clone(agent);
     let stacks = blocking(move || of.stacks().iter().map(|stack| stack.status()).collect()).await?;
     let edition = agent.certificates.told().map(|told| told.edition.clone());
     let words = Report { instance_id, front, control, version: agent.version.clone(), edition, stacks };
-    let request = agent.http.post(format!("{server_url}/api/agents/report")).json(&words);
+    tell(agent, "report", &words).await
+}
+
+/// Says something to the control plane, as who this agent is.
+pub(crate) async fn tell(agent: &Agent, what: &str, words: &impl Serialize) -> Result<(), CallError> {
+    let AgentFile { server_url, .. } = agent_file(agent).await;
+    let request = agent.http.post(format!("{server_url}/api/agents/{what}")).json(words);
     call(request.bearer_auth(agent.key().unwrap_or_default())).await.map(drop)
 }
 

@@ -89,7 +89,7 @@ async fn handle(
             let secure = request.headers().get(SCHEME).is_some_and(|scheme| scheme == "https");
             let visit = Visit { address, secure, now: agent.clock.now() };
             match &stack.project {
-                None => site::handle(&stack, &visit, request).await,
+                None => site::handle(&agent, &stack, &visit, request).await,
                 Some(project) => engine::front::handle(&agent, &stack, project, &visit, request).await,
             }
         }

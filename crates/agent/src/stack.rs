@@ -11,12 +11,16 @@ use stackpro_protocol::agent::{StackSpec, StackState, StackStatus, StackUsage, W
 use crate::disk;
 use crate::engine::project::Project;
 use crate::gate::{Gate, Passage};
-use crate::limiter::Limiter;
+use crate::limiter::{Limiter, PerMinute};
 use crate::meter::Meter;
 use crate::moves::destination::Incoming;
 use crate::moves::source::{Forwarding, Outgoing};
 use crate::sessions::Sessions;
 use crate::tree::{Cursor, Sums, Tree};
+
+/// The password itself is beyond guessing.
+const WRONG_PASSWORDS: PerMinute = PerMinute { of_an_address: 10, in_all: 200 };
+const MESSAGES: PerMinute = PerMinute { of_an_address: 5, in_all: 30 };
 
 pub(crate) struct Stack {
     pub folder: PathBuf,
@@ -28,7 +32,10 @@ pub(crate) struct Stack {
     pub gate: Arc<Gate>,
     pub sessions: Sessions,
     pub meter: Meter,
+    /// Passwords that were wrong.
     pub attempts: Limiter,
+    /// Of visitors to the owner.
+    pub messages: Limiter,
     /// The move away from here, if any.
     pub outgoing: Outgoing,
     /// The move to here, if any.
@@ -70,7 +77,8 @@ impl Stack {
             gate: Arc::default(),
             sessions: Sessions::open(folder.join("sessions.json"))?,
             meter: Meter::open(folder.join("counts.json")),
-            attempts: Limiter::default(),
+            attempts: Limiter::new(WRONG_PASSWORDS),
+            messages: Limiter::new(MESSAGES),
             outgoing: Outgoing::open(folder.join("outgoing.json"))?,
             incoming: Incoming::open(folder.join("incoming.json"))?,
             spec: RwLock::new(Arc::new(spec)),

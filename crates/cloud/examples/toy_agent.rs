@@ -78,6 +78,7 @@ async fn churn(local: &LocalCloud, round: &str) {
             id: format!("{}", n / 2),
             from: "a@stackpro.localhost".into(),
             to: "b@example.com".into(),
+            reply_to: None,
             subject: "Again".into(),
             text: "Hi".into(),
             html: "<p>Hi".into(),

@@ -238,6 +238,9 @@ pub struct Message {
     pub id: String,
     pub from: String,
     pub to: String,
+    /// Whom an answer goes to; none: `from`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
     pub subject: String,
     pub text: String,
     pub html: String,

@@ -57,6 +57,20 @@ impl Limits {
             _ => Ok(()),
         }
     }
+
+    /// Whether `more` mails can be sent this month beside the `used` ones.
+    pub fn check_emails(&self, used: u32, more: u32) -> Result<(), LimitReached> {
+        match self.emails_per_month {
+            Some(limit) if used.saturating_add(more) > limit => Err(LimitReached {
+                what: "This month's emails are used up",
+                used: used.to_string(),
+                limit: limit.to_string(),
+                more: more.to_string(),
+                way_on: "Wait for next month, or upgrade: paid plans have no email limit.",
+            }),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A size for people, in powers of 1024: `0 B`, `812 KB`, `1.5 GB`.
@@ -87,6 +101,16 @@ mod tests {
         assert!(reached.contains("of 1 GB used") && reached.contains("upgrade"), "{reached}");
         assert!(limits.check_storage(u64::MAX, 1).is_err());
         assert!(Limits::default().check_storage(u64::MAX, 1).is_ok());
+    }
+
+    #[test]
+    fn the_last_email_of_a_month_is_sent_and_no_more() {
+        let limits = Limits { emails_per_month: Some(100), ..Limits::default() };
+        assert!(limits.check_emails(99, 1).is_ok());
+        let reached = limits.check_emails(99, 2).unwrap_err().to_string();
+        assert!(reached.contains("99 of 100 used, and this needs 2 more") && reached.contains("upgrade"), "{reached}");
+        assert!(limits.check_emails(u32::MAX, 1).is_err());
+        assert!(Limits::default().check_emails(u32::MAX, 1).is_ok());
     }
 
     #[test]

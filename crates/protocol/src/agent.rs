@@ -81,6 +81,23 @@ pub struct Report {
     pub stacks: Vec<StackStatus>,
 }
 
+/// `POST {server}/api/agents/messages` (bearer key): a visitor of a stack wrote to whoever owns it. The answer is 202
+/// once it is sure to be mailed; 403 when the client's mails of this month are used up; 404 when the client is not on
+/// that instance; 409 when nobody there has a confirmed address, or the site is paused; 422 with the fields that are
+/// wrong; 429 when there are too many.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VisitorMessage {
+    pub instance_id: InstanceId,
+    pub client_id: ClientId,
+    /// Lower case letters and digits. The same one is mailed once.
+    pub id: String,
+    /// All three as the visitor typed them. Hostile text.
+    pub name: String,
+    pub email: String,
+    pub message: String,
+}
+
 /// What an agent with public doors shows to visitors, and how it gets the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

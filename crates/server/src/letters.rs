@@ -1,13 +1,16 @@
 //! Which mail goes to whom, written in the transaction of what it is about. The words are in [`crate::web::mail`].
 
 use stackpro_domain::lifecycle::Reminder;
+use stackpro_domain::limits::LimitReached;
 use stackpro_domain::mail::MailState;
 use stackpro_domain::manifest::Certificate;
 use stackpro_domain::time::DAY;
-use stackpro_domain::{ClientId, Time};
+use stackpro_domain::{ClientId, Span, Time};
 use stackpro_store::{Client, Member, OutMail, Purpose, Resource, Role, StoreError, Tx};
 
+use crate::http::shape::limits;
 use crate::lives::one_time_link;
+use crate::problem::Error;
 use crate::web::mail::{Mail, Receipt, Recipient};
 use crate::world::World;
 
@@ -153,6 +156,77 @@ pub async fn deleted(
     Ok(())
 }
 
+/// Who wrote to a client by the form of its site.
+pub struct Visitor {
+    pub name: String,
+    pub email: String,
+    pub message: String,
+}
+
+/// To the owners who have confirmed their addresses: a visitor of their site wrote. `id` makes it one mail to each,
+/// however often it is told. It counts as the client's own mail; where that reaches the plan's limit the owners are
+/// told so instead, once a month, and nothing is sent.
+pub async fn visitor_wrote(
+    world: &World,
+    tx: &mut Tx,
+    client: &Client,
+    id: &str,
+    visitor: &Visitor,
+) -> Result<(), Error> {
+    let owners = owners(world, &client.id).await?;
+    let confirmed: Vec<&Member> = owners.iter().filter(|owner| owner.email_verified_at.is_some()).collect();
+    if confirmed.is_empty() {
+        return Err(Error::NotNow("Nobody there has confirmed an address yet.".into()));
+    }
+    let mail_id = |owner: &Member| format!("message-{id}-{}", owner.id);
+    let mut unsent = Vec::new();
+    for owner in confirmed {
+        if !tx.has_mail(&mail_id(owner)).await? {
+            unsent.push(owner);
+        }
+    }
+    let now = world.clock.now();
+    let month = Span::month_of(now);
+    let used = tx.emails_since(&client.id, month.from).await?;
+    if let Err(reached) = limits(&world.plans, client).check_emails(used, unsent.len() as u32) {
+        mails_used_up(world, tx, client, &owners, &reached, month).await?;
+        return Err(reached.into());
+    }
+    for owner in unsent {
+        let mail = Mail::Message {
+            name: visitor.name.clone(),
+            email: visitor.email.clone(),
+            message: visitor.message.clone(),
+            site_url: world.settings.client_url(&client.host),
+        };
+        let letter = Letter { id: mail_id(owner), kind: "message", client: Some(client), to: owner, mail };
+        send_with(world, tx, letter, Some(visitor.email.clone())).await?;
+    }
+    Ok(())
+}
+
+async fn mails_used_up(
+    world: &World,
+    tx: &mut Tx,
+    client: &Client,
+    owners: &[Member],
+    reached: &LimitReached,
+    month: Span,
+) -> Result<(), StoreError> {
+    let mail = Mail::MailsUsedUp {
+        used: reached.used.clone(),
+        limit: reached.limit.clone(),
+        again_at: month.until,
+        upgrade_url: format!("{}/upgrade", world.settings.dashboard_url(&client.id)),
+    };
+    for owner in owners {
+        let id = format!("mails_used_up-{}-{}-{}", client.id, month.from.ms(), owner.id);
+        send(world, tx, Letter { id, kind: "mails_used_up", client: Some(client), to: owner, mail: mail.clone() })
+            .await?;
+    }
+    Ok(())
+}
+
 /// To each operator: something needs them. What it is, and since when, makes it one mail.
 pub async fn attention(
     world: &World,
@@ -184,6 +258,10 @@ struct Letter<'a> {
 }
 
 async fn send(world: &World, tx: &mut Tx, letter: Letter<'_>) -> Result<(), StoreError> {
+    send_with(world, tx, letter, None).await
+}
+
+async fn send_with(world: &World, tx: &mut Tx, letter: Letter<'_>, reply_to: Option<String>) -> Result<(), StoreError> {
     let company = letter.client.map_or(&world.settings.name, |client| &client.company).clone();
     let zone = letter.client.map_or(&world.settings.time_zone, |client| &client.life.zone).clone();
     let to = Recipient { first_name: letter.to.first_name.clone(), company, zone };
@@ -193,6 +271,7 @@ async fn send(world: &World, tx: &mut Tx, letter: Letter<'_>) -> Result<(), Stor
         client_id: letter.client.map(|client| client.id.clone()),
         kind: letter.kind.to_owned(),
         to: letter.to.email.clone(),
+        reply_to,
         subject: content.subject,
         text: content.text,
         html: content.html,

@@ -243,6 +243,8 @@ pub struct Rates {
     pub signup_address: Rate,
     pub signup_network: Rate,
     pub contact_address: Rate,
+    /// What visitors of one site may write to its owner.
+    pub messages_client: Rate,
     /// Mails that a member can cause by a button, per member.
     pub mail_member: Rate,
 }
@@ -255,6 +257,7 @@ impl Default for Rates {
             signup_address: Rate { limit: 20, window_ms: HOUR },
             signup_network: Rate { limit: 100, window_ms: DAY },
             contact_address: Rate { limit: 10, window_ms: HOUR },
+            messages_client: Rate { limit: 60, window_ms: HOUR },
             mail_member: Rate { limit: 10, window_ms: HOUR },
         }
     }

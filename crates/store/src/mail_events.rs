@@ -15,8 +15,9 @@ use crate::{Store, Tx, usages};
 pub(crate) const KEPT_MS: i64 = 90 * DAY;
 pub(crate) const FORGET: &str = "DELETE FROM mail_events WHERE received_at <= $1";
 pub(crate) const OF_MAIL: &str = "SELECT * FROM mail_events WHERE mail_id = $1 ORDER BY at, id";
-pub(crate) const EMAILS_SINCE: &str =
-    "SELECT count(*) AS n FROM mail_events WHERE client_id = $1 AND at >= $2 AND fate = 'sent'";
+pub(crate) const EMAILS_SINCE: &str = "SELECT count(*) + \
+    (SELECT count(*) FROM mails WHERE client_id = $1 AND created_at >= $2 AND kind = 'message') AS n \
+    FROM mail_events WHERE client_id = $1 AND at >= $2 AND fate = 'sent'";
 pub(crate) const SUPPRESSIONS: &str = "SELECT * FROM suppressions WHERE (since, address) < ($1, $2) \
     ORDER BY since DESC, address DESC LIMIT $3";
 
@@ -70,7 +71,8 @@ pub(crate) async fn emails_since(conn: &mut Conn, client: &ClientId, since: Time
 }
 
 impl Store {
-    /// How many mails this client has sent since then, as their carrier told.
+    /// How many mails this client has sent since then: those that a carrier told of, and what visitors of their
+    /// site wrote, from the moment at which it was queued.
     pub async fn emails_since(&self, client: &ClientId, since: Time) -> Result<u32> {
         emails_since(&mut self.read().await?, client, since).await
     }
@@ -94,6 +96,11 @@ impl Store {
 }
 
 impl Tx {
+    /// As [`Store::emails_since`]. Lock the client first: their messages take turns.
+    pub async fn emails_since(&mut self, client: &ClientId, since: Time) -> Result<u32> {
+        emails_since(&mut self.conn, client, since).await
+    }
+
     /// Keeps what was told, with all that follows from it: where the mail stands, what its client's month counts,
     /// and whether its address gets more. False: it was told before, and nothing changed.
     pub async fn mail_told(&mut self, event: &MailEvent) -> Result<bool> {

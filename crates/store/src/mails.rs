@@ -18,6 +18,7 @@ impl Record for OutMail {
             client_id: row.maybe_parse("client_id")?,
             kind: row.text("kind")?,
             to: row.text("recipient")?,
+            reply_to: row.get("reply_to")?,
             subject: row.text("subject")?,
             text: row.text("text_body")?,
             html: row.text("html_body")?,
@@ -183,7 +184,8 @@ impl Tx {
     /// Idempotent by id. A queued one is due from its `created_at`.
     pub async fn enqueue_mail(&mut self, mail: &OutMail) -> Result<()> {
         let sql = "INSERT INTO mails (id, client_id, kind, recipient, subject, text_body, html_body, state, attempts, \
-            error, next_at, created_at, sent_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+            error, next_at, created_at, sent_at, reply_to) \
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) \
             ON CONFLICT (id) DO NOTHING";
         let queued = mail.state == MailState::Queued;
         q(sql)
@@ -200,10 +202,17 @@ impl Tx {
             .bind(queued.then_some(mail.created_at))
             .bind(mail.created_at)
             .bind(mail.sent_at)
+            .bind(&mail.reply_to)
             .run(&mut self.conn)
             .await?;
         self.committed.queued_mail |= queued;
         Ok(())
+    }
+
+    /// Whether there is a mail of this id.
+    pub async fn has_mail(&mut self, id: &str) -> Result<bool> {
+        let found = q("SELECT created_at AS n FROM mails WHERE id = $1").bind(id).maybe_number(&mut self.conn).await?;
+        Ok(found.is_some())
     }
 
     /// A carrier has taken it, which counts in its client's month. What was told of the mail meanwhile says more,

@@ -291,6 +291,8 @@ pub struct OutMail {
     /// `welcome`, `trial_ends_in_3`.
     pub kind: String,
     pub to: String,
+    /// Whom an answer goes to; none: whoever sends it.
+    pub reply_to: Option<String>,
     pub subject: String,
     pub text: String,
     pub html: String,

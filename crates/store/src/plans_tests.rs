@@ -54,6 +54,7 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("mails_state", q(mails::LINES_IN_STATE).bind(at).bind("m").bind(10_i64).bind("bounced")),
         ("mails_client", q(mails::LINES_OF_CLIENT).bind(at).bind("m").bind(10_i64).bind("c")),
         ("mail_events_client", q(mail_events::EMAILS_SINCE).bind("c").bind(at)),
+        ("mails_messages", q(mail_events::EMAILS_SINCE).bind("c").bind(at)),
         ("mail_events_mail", q(mail_events::OF_MAIL).bind("m")),
         ("suppressions_since", q(mail_events::SUPPRESSIONS).bind(at).bind("a").bind(10_i64)),
         ("till_events_next_at", q(till::DUE).bind(at).bind(10_i64)),

@@ -1,6 +1,7 @@
-//! The built-in recipe `site`: the client's website at `/`, the file portal at `/portal/`, and WebDAV at
-//! `/dav/`.
+//! The built-in recipe `site`: the client's website at `/`, its contact form at `/contact`, the file portal at
+//! `/portal/`, and WebDAV at `/dav/`.
 
+mod contact;
 mod dav;
 mod file;
 pub(crate) mod pages;
@@ -15,6 +16,7 @@ use axum::http::HeaderValue;
 use axum::response::Response;
 use stackpro_domain::Time;
 
+use crate::agent::Agent;
 use crate::front::is_read;
 use crate::stack::Stack;
 use crate::{front, secret};
@@ -33,12 +35,14 @@ pub(crate) fn is_write(request: &Request) -> bool {
     !is_read(request.method()) || request.uri().path() == "/portal/enter"
 }
 
-pub(crate) async fn handle(stack: &Arc<Stack>, visit: &Visit, request: Request) -> Response {
+pub(crate) async fn handle(agent: &Agent, stack: &Arc<Stack>, visit: &Visit, request: Request) -> Response {
     let path = request.uri().path();
     let mut response = if path == "/portal" || path.starts_with("/portal/") {
         portal::handle(stack, visit, request).await
     } else if path == "/dav" || path.starts_with("/dav/") {
         dav::handle(stack, visit, request).await
+    } else if path == contact::PATH && (request.method() == "POST" || !website::has(stack, path)) {
+        contact::handle(agent, stack, visit, request).await
     } else {
         website::handle(stack, request).await
     };
@@ -51,7 +55,7 @@ fn check_password(stack: &Stack, visit: &Visit, password: &str) -> Result<bool, 
     stack.attempts.check(visit.address)?;
     let right = secret::same(&secret::sha256(password), &stack.spec().portal_password_sha256.to_ascii_lowercase());
     if !right {
-        stack.attempts.fail(visit.address);
+        stack.attempts.count(visit.address);
     }
     Ok(right)
 }

@@ -6,6 +6,7 @@ use axum::response::{Html, IntoResponse, Response};
 use stackpro_domain::limits;
 use stackpro_protocol::agent::StackSpec;
 
+use super::contact::Written;
 use crate::path::DataPath;
 use crate::tree::{Node, TreeError};
 
@@ -79,6 +80,14 @@ struct Remove<'a> {
     back: String,
 }
 
+#[derive(Template)]
+#[template(path = "contact.html")]
+struct Contact<'a> {
+    company: &'a str,
+    written: &'a Written,
+    error: Option<&'a str>,
+}
+
 /// A folder as the portal shows it.
 pub(super) struct Listing<'a> {
     pub at: &'a DataPath,
@@ -106,6 +115,15 @@ pub(super) fn not_found() -> Response {
         "There is nothing at this address.",
         Some(("To the start page", "/")),
     )
+}
+
+pub(super) fn contact(spec: &StackSpec, status: StatusCode, written: &Written, error: Option<&str>) -> Response {
+    page(status, &Contact { company: &spec.company, written, error })
+}
+
+pub(super) fn message_taken() -> Response {
+    let text = "Thank you. You will be answered at your email address.";
+    message(StatusCode::OK, "Your message is on its way", text, Some(("To the start page", "/")))
 }
 
 pub(crate) fn suspended(spec: &StackSpec) -> Response {

@@ -35,6 +35,11 @@ pub(super) async fn handle(stack: &Arc<Stack>, request: Request) -> Response {
     }
 }
 
+/// Whether the client's website has something of that name.
+pub(super) fn has(stack: &Stack, url: &str) -> bool {
+    DataPath::from_url(SITE, url).is_some_and(|path| stack.tree.get(&path).is_some())
+}
+
 /// The client's own page for what is missing, if there is one.
 async fn missing(stack: &Arc<Stack>, request: &Parts) -> Response {
     match DataPath::new("site/404.html").filter(|page| stack.tree.get(page).is_some()) {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod contact;
 mod limits;
 mod moves;
 mod portal;

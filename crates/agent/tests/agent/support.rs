@@ -44,6 +44,9 @@ pub(crate) fn http() -> reqwest::Client {
 pub(crate) struct Heard {
     pub(crate) enrolments: Arc<Mutex<Vec<Enrol>>>,
     pub(crate) reports: Arc<Mutex<Vec<Report>>>,
+    pub(crate) messages: Arc<Mutex<Vec<VisitorMessage>>>,
+    /// What it answers to the next messages, the last one first; 202 when there is nothing.
+    pub(crate) answers: Arc<Mutex<Vec<StatusCode>>>,
 }
 
 /// The part of the control plane that agents call.
@@ -52,6 +55,7 @@ pub(crate) async fn control_plane() -> (String, Heard) {
     let routes = Router::new()
         .route("/api/agents/enrol", post(enrol))
         .route("/api/agents/report", post(report))
+        .route("/api/agents/messages", post(message))
         .with_state(heard.clone());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -62,6 +66,11 @@ pub(crate) async fn control_plane() -> (String, Heard) {
 async fn enrol(State(heard): State<Heard>, Json(words): Json<Enrol>) -> Json<Enrolled> {
     heard.enrolments.lock().unwrap().push(words);
     Json(Enrolled { key: KEY.into() })
+}
+
+async fn message(State(heard): State<Heard>, Json(words): Json<VisitorMessage>) -> StatusCode {
+    heard.messages.lock().unwrap().push(words);
+    heard.answers.lock().unwrap().pop().unwrap_or(StatusCode::ACCEPTED)
 }
 
 async fn report(State(heard): State<Heard>, Json(words): Json<Report>) -> Json<Value> {

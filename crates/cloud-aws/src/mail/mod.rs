@@ -128,6 +128,7 @@ impl Mail for Ses {
         self.api
             .send_email()
             .from_email_address(&message.from)
+            .set_reply_to_addresses(message.reply_to.clone().map(|address| vec![address]))
             .destination(Destination::builder().to_addresses(&message.to).build())
             .content(EmailContent::builder().simple(content).build())
             .email_tags(MessageTag::builder().name(TAG).value(&message.id).build().map_err(unbuilt)?)

@@ -255,6 +255,7 @@ async fn a_mail_bears_its_id_and_each_refusal_says_whether_it_passes() {
         id: "0192-a".into(),
         from: format!("Acme <hello@{DOMAIN}>"),
         to: "ann@example.com".into(),
+        reply_to: None,
         subject: "Grüße".into(),
         text: "hello".into(),
         html: "<p>hello".into(),

@@ -47,6 +47,7 @@ async fn call(cloud: &Cloud, name: &str, id: &InstanceId) -> Result<()> {
         id: "m".into(),
         from: format!("a@{DOMAIN}"),
         to: "b@example.com".into(),
+        reply_to: None,
         subject: String::new(),
         text: String::new(),
         html: String::new(),

@@ -14,7 +14,7 @@ use super::{Home, names, tags, until};
 fn message(id: &str, from: &str) -> Message {
     let text = |text: &str| text.to_owned();
     let (to, subject) = (text("ann@example.com"), text("Hello"));
-    Message { id: text(id), from: text(from), to, subject, text: text("Hi"), html: text("<p>Hi") }
+    Message { id: text(id), from: text(from), to, reply_to: None, subject, text: text("Hi"), html: text("<p>Hi") }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,14 +4,16 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use stackpro_domain::InstanceId;
 use stackpro_domain::time::MINUTE;
-use stackpro_protocol::agent::{Enrol, Enrolled, Report};
+use stackpro_protocol::agent::{Enrol, Enrolled, Report, VisitorMessage};
 use stackpro_store::{Counters, InstancePhase, InstanceRow, Purpose, SetupFailure, Tx};
 use subtle::ConstantTimeEq;
 
 use super::App;
-use super::extract::{read, read_json};
-use crate::auth::{bearer, hash_token};
+use super::extract::{Check, read, read_json};
+use crate::auth::{bearer, hash_token, limit_rate};
+use crate::letters;
 use crate::problem::{Error, Result};
 
 /// An instance has tens of stacks, not thousands.
@@ -22,6 +24,9 @@ const LOG_LIMIT: usize = 256 * 1024;
 const LOG_CHARS: usize = 8_000;
 /// Characters of what we call an edition.
 const MAX_EDITION: usize = 100;
+/// Bytes of a visitor's message with its name and address, and characters of its text.
+const MESSAGE_LIMIT: usize = 64 * 1024;
+const MESSAGE_CHARS: usize = 5_000;
 /// An agent whose answer was lost may enrol again, so long after.
 const ENROL_AGAIN_MS: i64 = 10 * MINUTE;
 
@@ -30,6 +35,7 @@ pub(super) fn router() -> Router<App> {
         .route("/api/agents/enrol", post(enrol))
         .route("/api/agents/setup-failed", post(setup_failed))
         .route("/api/agents/report", post(report))
+        .route("/api/agents/messages", post(message))
 }
 
 async fn enrol(State(app): State<App>, request: Request) -> Result<axum::Json<Enrolled>> {
@@ -105,11 +111,7 @@ fn end_of(log: &str) -> String {
 async fn report(State(app): State<App>, headers: HeaderMap, request: Request) -> Result<StatusCode> {
     let body: Report = read_json(&read(request.into_body(), REPORT_LIMIT).await?)?;
     let world = &app.world;
-    let key = world.secrets.agent_key(&body.instance_id);
-    let given = bearer(&headers).ok_or(Error::SignIn)?;
-    if !bool::from(key.as_bytes().ct_eq(given.as_bytes())) {
-        return Err(Error::SignIn);
-    }
+    prove(&app, &headers, &body.instance_id)?;
     let version = short(&body.version)?;
     if body.edition.as_ref().is_some_and(|edition| edition.len() > MAX_EDITION) {
         return Err(Error::field("edition", "is none of ours"));
@@ -143,6 +145,44 @@ async fn report(State(app): State<App>, headers: HeaderMap, request: Request) ->
     tx.record_usages(&row.id, reported.collect(), now).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether these are the words of this instance's agent.
+fn prove(app: &App, headers: &HeaderMap, instance: &InstanceId) -> Result<()> {
+    let key = app.world.secrets.agent_key(instance);
+    let given = bearer(headers).ok_or(Error::SignIn)?;
+    if bool::from(key.as_bytes().ct_eq(given.as_bytes())) { Ok(()) } else { Err(Error::SignIn) }
+}
+
+/// A visitor's message. The limit is checked where the mail is written, so that two messages at once do not pass it.
+async fn message(State(app): State<App>, headers: HeaderMap, request: Request) -> Result<StatusCode> {
+    let body: VisitorMessage = read_json(&read(request.into_body(), MESSAGE_LIMIT).await?)?;
+    prove(&app, &headers, &body.instance_id)?;
+    let mut check = Check::default();
+    let visitor = letters::Visitor {
+        name: check.name("name", &body.name),
+        email: check.email("email", &body.email),
+        message: check.text("message", &body.message, MESSAGE_CHARS),
+    };
+    let is_id =
+        (16..=64).contains(&body.id.len()) && body.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    check.take("id", is_id.then_some(()), "must be 16 to 64 lower case letters and digits");
+    check.finish()?;
+    let world = &app.world;
+    let known = world.store.instance_by_cloud_id(&body.instance_id).await?.ok_or(Error::Gone)?;
+    // It may only speak for who was placed on it.
+    if !world.store.clients_on(&known.id).await?.contains(&body.client_id) {
+        return Err(Error::NotFound);
+    }
+    limit_rate(&app, &[(format!("messages:{}", body.client_id), world.settings.rates.messages_client)]).await?;
+    let mut tx = world.store.begin().await?;
+    let client = tx.client(&body.client_id).await?.ok_or(Error::NotFound)?;
+    if !client.life.state.is_served() {
+        return Err(Error::NotNow("This client's site is paused.".into()));
+    }
+    let written = letters::visitor_wrote(world, &mut tx, &client, &body.id, &visitor).await;
+    tx.commit().await?;
+    written.map(|()| StatusCode::ACCEPTED)
 }
 
 /// What fits the database, sums included: 4 exabytes are more than any instance has.

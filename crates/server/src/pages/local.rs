@@ -7,6 +7,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_SECURITY_POLICY;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use stackpro_cloud::Message;
 use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::time::{DAY, HOUR};
 use stackpro_store::ClientFilter;
@@ -48,8 +49,8 @@ pub(super) async fn show_mailbox(
 pub(super) async fn show_mail(State(app): State<App>, console: Console, Path(key): Path<String>) -> Result<Response> {
     let mail = mailbox(&app)?.get(&key).await.map_err(Error::Unavailable)?.ok_or(Error::NotFound)?;
     let mail_row = row(&mail);
-    let (html, text) = (mail.message.html, mail.message.text);
-    let mut response = page(&MailPage { frame: console.frame, mail: mail_row, html, text })?;
+    let Message { html, text, reply_to, .. } = mail.message;
+    let mut response = page(&MailPage { frame: console.frame, mail: mail_row, reply_to, html, text })?;
     if let Ok(csp) = HeaderValue::from_str(&crate::web::mail_page_csp()) {
         response.headers_mut().insert(CONTENT_SECURITY_POLICY, csp);
     }

@@ -99,6 +99,7 @@ async fn send(world: &World, mail: OutMail) -> Result<(), StoreError> {
         id: mail.id.clone(),
         from: world.settings.mail_from.clone(),
         to: mail.to,
+        reply_to: mail.reply_to,
         subject: mail.subject,
         text: mail.text,
         html: mail.html,

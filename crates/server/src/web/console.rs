@@ -348,6 +348,8 @@ pub struct Mailbox {
 pub struct MailPage {
     pub frame: ConsoleFrame,
     pub mail: MailRow,
+    /// Whom an answer goes to, when not to whoever sent it.
+    pub reply_to: Option<String>,
     /// Shown in a frame that runs nothing.
     pub html: String,
     pub text: String,

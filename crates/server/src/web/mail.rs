@@ -97,6 +97,20 @@ pub enum Mail {
         pauses_at: Time,
         billing_url: String,
     },
+    /// From a visitor of their site, by its form.
+    Message {
+        name: String,
+        email: String,
+        message: String,
+        site_url: String,
+    },
+    /// What visitors write is not sent any more this month.
+    MailsUsedUp {
+        used: String,
+        limit: String,
+        again_at: Time,
+        upgrade_url: String,
+    },
     /// By a member, or by an operator who made the client for its owner.
     Invitation {
         inviter: String,
@@ -209,6 +223,7 @@ impl Mail {
                     .button("Choose a password", set_password_url)
                     .after("If you do not know what this is about, ignore this mail.")
             }
+            Self::Message { .. } | Self::MailsUsedUp { .. } => self.written(to),
             Self::Attention { what, cause, url } => {
                 Words::new(format!("Needs attention: {what}"), "Something needs you")
                     .say(what.clone())
@@ -284,6 +299,31 @@ impl Mail {
 }
 
 impl Mail {
+    /// What visitors wrote, or could not.
+    fn written(&self, to: &Recipient) -> Words {
+        match self {
+            Self::Message { name, email, message, site_url } => {
+                let lines = message.lines().filter(|line| !line.trim().is_empty());
+                lines
+                    .fold(Words::new(format!("Message from {name}"), format!("{name} wrote to you")), Words::say)
+                    .fact("From", name)
+                    .fact("Email", email)
+                    .after(&format!("Written in the contact form of {}. An answer to this mail goes to its writer.", show::bare(site_url)))
+            }
+            Self::MailsUsedUp { used, limit, again_at, upgrade_url } => {
+                Words::new("The emails of this month are used up", "The emails of this month are used up")
+                    .say(format!(
+                        "{used} of {limit} emails of this month are used. What visitors write in the contact form of {} is not sent until {}; the form tells them so.",
+                        to.company,
+                        to.zone.date(*again_at)
+                    ))
+                    .say("Paid plans have no email limit.")
+                    .button("Choose a plan", upgrade_url)
+            }
+            _ => Words::new("", ""),
+        }
+    }
+
     /// The end of a plan that cost nothing: it was no trial.
     fn gift(&self, to: &Recipient) -> Words {
         let company = &to.company;

@@ -108,6 +108,8 @@ pub const PAGES: &[&str] = &[
     "mail/deleted",
     "mail/moved",
     "mail/payment-failed",
+    "mail/message",
+    "mail/used-up",
     "mail/invitation",
     "mail/attention",
 ];

@@ -516,6 +516,19 @@ pub(super) fn letters(words: &Words) -> Vec<(&'static str, Mail)> {
         ("mail/deleted", Mail::Deleted { receipts: vec![receipt("Storage"), receipt("Address")] }),
         ("mail/moved", Mail::Moved { certificate: certificate(), site_url: site_url(), certificate_url: url() }),
         ("mail/payment-failed", Mail::PaymentFailed { pauses_at: at, billing_url: url() }),
+        (
+            "mail/message",
+            Mail::Message {
+                name: words.text(),
+                email: "visitor@example.com".into(),
+                message: format!("{}\n\n{}", words.text(), words.text()),
+                site_url: site_url(),
+            },
+        ),
+        (
+            "mail/used-up",
+            Mail::MailsUsedUp { used: "100".into(), limit: "100".into(), again_at: at, upgrade_url: url() },
+        ),
         ("mail/invitation", Mail::Invitation { inviter: words.text(), set_password_url: url() }),
         ("mail/attention", Mail::Attention { what: words.text(), cause: words.text(), url: url() }),
     ]

@@ -4,7 +4,9 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stackpro_domain::{InstanceId, ResourceId};
 use stackpro_server::auth::hash_token;
-use stackpro_store::{HostKind, InstancePhase, InstanceRow, Purpose, Resource, ResourceKind, ResourceState};
+use stackpro_store::{
+    HostKind, InstancePhase, InstanceRow, MailFilter, Purpose, Resource, ResourceKind, ResourceState,
+};
 
 use crate::common::{Server, request};
 
@@ -175,6 +177,83 @@ async fn an_agent_speaks_for_itself_and_for_who_is_placed_on_it() {
     let strange: InstanceId = "i-2".parse().unwrap();
     let answer = server.post("/api/agents/report", &server.world.secrets.agent_key(&strange), &body).await;
     assert_eq!(answer.status, StatusCode::GONE);
+}
+
+/// A visitor of that client's site wrote, as its agent passes it on.
+fn written(client: &str, n: u64) -> Value {
+    json!({"instanceId": "i-1", "clientId": client, "id": format!("{n:016}"), "name": "Vera Visitor",
+        "email": "vera@visitors.example", "message": "Hello,\r\n\r\nare you open <b>today</b>?"})
+}
+
+#[tokio::test]
+async fn what_visitors_write_is_mailed_once_within_the_plan() {
+    let server = Server::with(|settings| settings.rates.messages_client.limit = 120).await;
+    let world = &server.world;
+    let acme = server.sign_up("Acme Law").await;
+    let client = acme["clientId"].as_str().unwrap();
+    let id = instance(&server, "r1").await;
+    let enrolled = server.post("/api/agents/enrol", "", &enrol(&server, &id, "i-1")).await.json();
+    let key = enrolled["key"].as_str().unwrap().to_owned();
+    let tell = async |body: &Value| server.post("/api/agents/messages", &key, body).await.status;
+    assert_eq!(tell(&written(client, 0)).await, StatusCode::NOT_FOUND, "it is not placed there");
+    let mut tx = world.store.begin().await.unwrap();
+    tx.add_stack(&client.parse().unwrap(), &id).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(
+        server.post("/api/agents/messages", "wrong", &written(client, 0)).await.status,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(tell(&written(client, 0)).await, StatusCode::CONFLICT, "no owner has confirmed an address");
+    let mut owner = world.store.members(&client.parse().unwrap()).await.unwrap().remove(0);
+    owner.email_verified_at = Some(world.now());
+    let mut tx = world.store.begin().await.unwrap();
+    tx.update_member(&owner).await.unwrap();
+    tx.commit().await.unwrap();
+    let log = async || {
+        let filter = MailFilter { client: Some(client.parse().unwrap()), state: None };
+        world.store.mails(&filter, None, 200).await.unwrap().rows
+    };
+    let count = async |kind: &str| log().await.iter().filter(|mail| mail.kind == kind).count();
+    // The answer to the first may be lost, and so it is told again.
+    for n in [0, 0].into_iter().chain(1..100) {
+        assert_eq!(tell(&written(client, n)).await, StatusCode::ACCEPTED, "{n}");
+    }
+    assert_eq!((count("message").await, count("mails_used_up").await), (100, 0));
+    let mail = world.store.mail(&format!("message-{:016}-{}", 0, owner.id)).await.unwrap().unwrap();
+    assert_eq!((mail.to, mail.reply_to.as_deref()), (owner.email.clone(), Some("vera@visitors.example")));
+    assert_eq!(mail.subject, "Message from Vera Visitor");
+    assert!(mail.text.contains("Hello,\n\nare you open") && mail.html.contains("&#60;b&#62;today"), "{}", mail.html);
+    // The trial has 100 a month.
+    for _ in 0..2 {
+        assert_eq!(tell(&written(client, 100)).await, StatusCode::FORBIDDEN);
+    }
+    assert_eq!(tell(&written(client, 7)).await, StatusCode::ACCEPTED, "that one was sent");
+    assert_eq!((count("message").await, count("mails_used_up").await), (100, 1), "they are told once");
+    let used = server.get(&format!("/api/dashboard/{client}"), acme["token"].as_str().unwrap()).await.json();
+    assert_eq!((&used["usage"]["emailsThisMonth"], &used["usage"]["emailsLimit"]), (&json!(100), &json!(100)));
+    // Nobody can flood an owner, whatever their plan.
+    for n in 0..20 {
+        tell(&written(client, n)).await;
+    }
+    assert_eq!(tell(&written(client, 0)).await, StatusCode::TOO_MANY_REQUESTS);
+    // Everything a visitor says is looked at.
+    for (field, bad) in [
+        ("id", json!("short")),
+        ("id", json!("UPPERCASE-LETTERS-0")),
+        ("name", json!("")),
+        ("name", json!("a\nBcc: b@c.example")),
+        ("email", json!("nobody")),
+        ("email", json!("a@b.example\r\nBcc: c@d.example")),
+        ("message", json!(" ")),
+        ("message", json!("x".repeat(5_001))),
+        ("clientId", json!("../etc")),
+    ] {
+        let mut body = written(client, 0);
+        body[field] = bad;
+        let answer = server.post("/api/agents/messages", &key, &body).await;
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}: {}", answer.text);
+        assert_eq!(answer.json()["errors"][0]["field"], field);
+    }
 }
 
 #[tokio::test]

@@ -35,6 +35,7 @@ async fn patient() -> Server {
         signup_address: many,
         signup_network: many,
         contact_address: many,
+        messages_client: many,
         mail_member: many,
     };
     Server::with(|settings| settings.rates = rates).await
@@ -93,6 +94,7 @@ async fn what_is_no_json_object_is_refused_everywhere() {
         "/api/create-checkout-session",
         "/api/agents/enrol",
         "/api/agents/report",
+        "/api/agents/messages",
     ] {
         for (body, status) in bodies {
             if path.ends_with("report") && status == 413 {

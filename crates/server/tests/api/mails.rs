@@ -28,6 +28,7 @@ async fn queue(server: &Server, id: &str, to: &str) {
         client_id: None,
         kind: "welcome".into(),
         to: to.into(),
+        reply_to: None,
         subject: "Hello".into(),
         text: "Hello".into(),
         html: "<p>Hello".into(),

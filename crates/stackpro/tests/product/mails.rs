@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::json;
 use stackpro_testkit::{Browser, PASSWORD, Person, TestApp, eventually, free_address};
 
@@ -67,6 +67,59 @@ async fn a_bounced_address_is_written_to_no_more_until_the_operator_lets_it() {
     // It bounces again, and is suppressed again.
     eventually("it is suppressed again", WITHIN, async || {
         console.page("/console/mails/suppressed").await.contains(address).then_some(())
+    })
+    .await;
+}
+
+/// The page of the newest mail with these words in its subject, to this address.
+async fn mail(console: &Browser<'_>, to: &str, subject: &str) -> String {
+    let href = eventually(&format!("a mail {subject:?} to {to}"), WITHIN, async || {
+        let list = console.page("/console/mailbox").await;
+        let mut rows = list.split("href=\"/console/mailbox/").skip(1);
+        let row = rows.find(|row| row.contains(subject) && row.contains(&format!("<bdi>{to}</bdi>")))?;
+        row.split('"').next().map(|key| format!("/console/mailbox/{key}"))
+    })
+    .await;
+    console.page(&href).await
+}
+
+#[tokio::test]
+async fn a_visitor_writes_to_the_owner_of_a_site() {
+    let app = product().start().await;
+    let operator = app.operator().await;
+    let ann = app.ready_client("Acme Law").await;
+    let deployment = app.deployment(&ann).await;
+    let site = deployment["url"].as_str().unwrap();
+    let (console, owner, host) = (app.browser(), app.browser(), site.split_once("://").unwrap().1);
+    console.log_in(&operator.email, PASSWORD).await;
+    let write = async |message: &str| {
+        let fields = [("name", "Vera"), ("email", "vera@visitors.example"), ("message", message)];
+        let form = app.at_host(Method::POST, site, "/contact").header("origin", format!("http://{host}")).form(&fields);
+        let answer = form.send().await.unwrap();
+        (answer.status(), answer.text().await.unwrap())
+    };
+    let form = app.at_host(Method::GET, site, "/contact").send().await.unwrap().text().await.unwrap();
+    assert!(form.contains("Write to Acme Law"), "{form}");
+    let (status, page) = write("Too early").await;
+    assert!(status == StatusCode::SERVICE_UNAVAILABLE && page.contains("not open yet"), "{page}");
+    // The link in the welcome mail opens it.
+    let welcome = mail(&console, &ann.email, "Welcome to StackPro").await;
+    let link = welcome.split("/verify-email?token=").nth(1).unwrap();
+    let token: String = link.chars().take_while(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')).collect();
+    let confirmed = owner.fill(&format!("/verify-email?token={token}"), "/verify", &[]).await;
+    assert_eq!(confirmed.status(), StatusCode::OK);
+    let (status, page) = write("Hello <b>Ann</b>,\r\nare you open?").await;
+    assert!(status == StatusCode::OK && page.contains("on its way"), "{page}");
+    let told = mail(&console, &ann.email, "Message from Vera").await;
+    assert!(told.contains("An answer goes to <bdi>vera@visitors.example</bdi>"), "{told}");
+    assert!(told.contains("Hello &#60;b&#62;Ann&#60;/b&#62;,") && !told.contains("<b>Ann"), "{told}");
+    owner.log_in(&ann.email, PASSWORD).await;
+    let dashboard = owner.page(&format!("/dashboard/{}", ann.client)).await;
+    assert!(dashboard.contains("<span>Emails this month</span><span class=\"num\">1 <"), "{dashboard}");
+    // The owner who is paused is not written to.
+    app.command(&["clients", "suspend", &ann.client]);
+    eventually("the site is paused", WITHIN, async || {
+        (write("Anybody there?").await.0 == StatusCode::SERVICE_UNAVAILABLE).then_some(())
     })
     .await;
 }

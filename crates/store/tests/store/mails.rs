@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use stackpro_domain::Time;
 use stackpro_domain::mail::{Fate, MailState};
-use stackpro_store::{ClaimedMails, MailAsk, MailEvent, MailFilter, Pace, Store, StoreError};
+use stackpro_store::{ClaimedMails, MailAsk, MailEvent, MailFilter, OutMail, Pace, Store, StoreError};
 
 use crate::place::Place;
 use crate::samples::{NOW, insert_clients, mail, mail_event};
@@ -215,7 +215,20 @@ async fn only_a_clients_own_mails_count(place: Place) {
     assert_eq!(store.usage_months(&clients[0], 10).await.unwrap()[0].mails, 3);
     assert_eq!(store.emails_since(&clients[0], NOW).await.unwrap(), 2);
     assert_eq!(store.emails_since(&clients[0], NOW.plus(1)).await.unwrap(), 1);
+    // A visitor's message counts before it is sent, once, and an answer to it goes to the visitor.
+    let reply_to = Some("visitor@example.com".to_owned());
+    let message = OutMail { kind: "message".into(), reply_to, ..mail("m1", Some(&clients[0]), NOW.plus(1)) };
+    let mut tx = store.begin().await.unwrap();
+    assert!(!tx.has_mail("m1").await.unwrap());
+    for _ in 0..2 {
+        tx.enqueue_mail(&message).await.unwrap();
+        assert!(tx.has_mail("m1").await.unwrap());
+        assert_eq!(tx.emails_since(&clients[0], NOW.plus(1)).await.unwrap(), 2);
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(store.mail("m1").await.unwrap(), Some(message));
+    assert_eq!(store.emails_since(&clients[0], NOW.plus(2)).await.unwrap(), 1);
     // What was told long ago is forgotten.
     store.forget_expired(NOW.plus_days(91)).await.unwrap();
-    assert_eq!(store.emails_since(&clients[0], NOW).await.unwrap(), 0);
+    assert_eq!(store.emails_since(&clients[0], NOW).await.unwrap(), 1);
 }

@@ -97,6 +97,7 @@ pub(crate) fn mail(id: &str, client: Option<&ClientId>, at: Time) -> OutMail {
         client_id: client.cloned(),
         kind: "welcome".into(),
         to: "ann@example.com".into(),
+        reply_to: None,
         subject: "Welcome".into(),
         text: "Hello".into(),
         html: "<p>Hello</p>".into(),

@@ -346,6 +346,7 @@ fn mail_page(words: &Words) -> console::MailPage {
     console::MailPage {
         frame: words.console_frame(),
         mail: words.mail("Welcome to StackPro", "sent"),
+        reply_to: Some("visitor@example.com".into()),
         html: letter.html,
         text: letter.text,
     }
