@@ -28,7 +28,7 @@ export async function a_newcomer_signs_up_stores_a_file_pays_and_is_moved(browse
   if (!(await page.textContent("body")).includes(OWNER.company)) wrong.push("the site does not show the company's name");
   await look("site");
   await page.getByRole("link", { name: "write to you" }).click();
-  await look("contact");
+  await look("site-contact");
   await page.fill("[name=name]", "Vera Visitor");
   await page.fill("[name=email]", "vera@visitors.example");
   await page.fill("[name=message]", "Are you open today?");
@@ -38,7 +38,7 @@ export async function a_newcomer_signs_up_stores_a_file_pays_and_is_moved(browse
   if ((await page.inputValue("[name=message]")) !== "Are you open today?") wrong.push("a message that was not sent is lost");
   // The browser itself reports the 503.
   visitor.problems.length = 0;
-  await look("contact-refused");
+  await look("site-contact-refused");
 
   await page.goto(dashboard);
   await page.getByRole("button", { name: "Open file portal" }).click();

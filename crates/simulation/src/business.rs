@@ -359,18 +359,27 @@ impl Business {
     /// The hourly look of the till's reconciler; it also ends what deleted clients still pay.
     pub(crate) async fn sweep_till(&mut self) -> Result<(), Failed> {
         till_events::sweep_all(&self.world).await.map_err(Failed::new)?;
-        let now = self.now();
+        let (now, known) = (self.now(), self.known_to_the_till().await?);
         for person in &mut self.people {
             let (Some(client), Some(account)) = (&person.client, person.accounts.last_mut()) else { continue };
-            if account.ended_at.is_some() {
-                continue;
-            }
-            let row = self.world.store.client(client).await.map_err(Failed::new)?;
+            let row = known.get(client).filter(|_| account.ended_at.is_none());
             if row.is_some_and(|row| row.life.state == State::Deleted && row.subscription_id.is_none()) {
                 account.ended_at = Some(now);
             }
         }
         Ok(())
+    }
+
+    /// Everyone who ever went to pay.
+    pub(crate) async fn known_to_the_till(&self) -> Result<BTreeMap<ClientId, Client>, Failed> {
+        let mut known = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let clients = self.world.store.clients_of_the_till(&after, 1_000).await.map_err(Failed::new)?;
+            let Some(last) = clients.last().and_then(|client| client.customer_id.clone()) else { return Ok(known) };
+            after = last;
+            known.extend(clients.into_iter().map(|client| (client.id.clone(), client)));
+        }
     }
 }
 

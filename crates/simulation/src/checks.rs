@@ -174,12 +174,16 @@ async fn ledger(business: &Business) -> Result<(), Failed> {
 /// What Stripe was paid by each client equals the model, to the cent. Returns all of it.
 pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
     let paid = paid_by_customer(business).await?;
+    let known = business.known_to_the_till().await?;
     let now = business.now();
     let mut total = 0;
     for person in &business.people {
         let Some(client) = &person.client else { continue };
-        let row = business.world.store.client(client).await.map_err(Failed::new)?;
-        let customer = row.as_ref().and_then(|row| row.customer_id.clone());
+        let row = known.get(client);
+        if row.is_none() && !person.accounts.is_empty() {
+            return Err(Failed(format!("client {client} has paid, and the till's id of them is lost")));
+        }
+        let customer = row.and_then(|row| row.customer_id.clone());
         let stripe = customer.and_then(|customer| paid.get(&customer).copied()).unwrap_or_default();
         let (mut model, mut credit, mut goes_on) = (0, Cents(0), false);
         for account in &person.accounts {
@@ -193,7 +197,7 @@ pub(crate) async fn money(business: &Business) -> Result<Cents, Failed> {
             )));
         }
         total += stripe;
-        if let (Some(row), Some(account)) = (&row, person.accounts.last()) {
+        if let (Some(row), Some(account)) = (row, person.accounts.last()) {
             agrees(row, goes_on, account.plan(), now.ms())?;
             let asked = person.suspended_by_operator || account.began_within(DAY, now);
             if row.life.given.is_some() && goes_on && !asked {

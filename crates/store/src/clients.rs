@@ -22,6 +22,7 @@ macro_rules! select_client {
 
 pub(crate) const BY_ID: &str = select_client!("t.id = $1");
 pub(crate) const BY_CUSTOMER: &str = select_client!("t.customer_id = $1");
+pub(crate) const OF_THE_TILL: &str = select_client!("t.customer_id > $1 ORDER BY t.customer_id LIMIT $2");
 pub(crate) const ID_BY_HOST: &str = "SELECT id FROM clients WHERE host = $1";
 pub(crate) const DUE: &str = "SELECT id FROM clients WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
 pub(crate) const NEXT_DUE: &str = "SELECT min(n) AS n FROM ( \
@@ -106,6 +107,11 @@ impl Store {
     /// By the till's id.
     pub async fn client_by_customer(&self, customer: &str) -> Result<Option<Client>> {
         q(BY_CUSTOMER).bind(customer).one(&mut self.read().await?).await
+    }
+
+    /// Clients whom the till knows, by its ids, from the one after `after` on.
+    pub async fn clients_of_the_till(&self, after: &str, limit: u32) -> Result<Vec<Client>> {
+        q(OF_THE_TILL).bind(after).bind(limit).all(&mut self.read().await?).await
     }
 
     /// How many clients there are in each state; states without any are left out.

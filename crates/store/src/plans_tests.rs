@@ -39,6 +39,7 @@ fn asked_often() -> Vec<(&'static str, Statement)> {
         ("", q(crate::clients::BY_ID).bind("c")),
         ("clients_host", q(crate::clients::ID_BY_HOST).bind("h")),
         ("clients_customer_id", q(crate::clients::BY_CUSTOMER).bind("c")),
+        ("clients_customer_id", q(crate::clients::OF_THE_TILL).bind("c").bind(10_i64)),
         ("flows_next_at", among_after(vec![at.into(), 10_i64.into()], journal::DUE.0, ["a v1"], journal::DUE.1)),
         ("flows_next_at", among_after(vec![at.into()], journal::ANY_DUE.0, ["a v1", "b v1"], journal::ANY_DUE.1)),
         ("flows_next_at", among_after(vec![at.into(), 10_i64.into()], flows::STRANGE.0, ["a v1"], flows::STRANGE.1)),

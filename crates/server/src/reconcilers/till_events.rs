@@ -10,7 +10,7 @@ use serde_json::Value;
 use stackpro_domain::lifecycle::{Event, Life, State};
 use stackpro_domain::time::{MINUTE, SECOND};
 use stackpro_domain::{ClientId, Time};
-use stackpro_store::{Client, ClientFilter, StoreError, TillEvent, TillEventState, Tx};
+use stackpro_store::{Client, StoreError, TillEvent, TillEventState, Tx};
 use tokio_util::sync::CancellationToken;
 
 use super::reversals;
@@ -24,6 +24,7 @@ const MAX_ATTEMPTS: u32 = 16;
 const TIMER: Duration = Duration::from_secs(2);
 const SWEEP_FIRST: Duration = Duration::from_mins(1);
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
+const SWEPT_AT_ONCE: u32 = 500;
 
 #[derive(Debug, thiserror::Error)]
 enum Fault {
@@ -133,18 +134,7 @@ async fn follow(
     invoiced_at: Option<Time>,
 ) -> Result<(), Fault> {
     let before = row.clone();
-    if row.life.state != State::Deleted {
-        row.customer_id.get_or_insert_with(|| subscription.customer.clone());
-        row.subscription_id = Some(subscription.id.clone());
-        // A plan that was given stays what the operator said until they pay for one.
-        if row.life.given.is_none() || subscription.is_running() {
-            if let Some(plan) = subscription.plan.as_ref().filter(|plan| world.plans.get(plan).is_some()) {
-                row.plan.clone_from(plan);
-            }
-            row.interval = subscription.interval.or(row.interval);
-            row.price = subscription.charged;
-        }
-    }
+    take_over(world, row, subscription);
     // Another interval is another period, whose end may come sooner than that of the one before.
     let other_period = before.life.pays() && before.interval.is_some() && row.interval != before.interval;
     for event in subscription.events(invoiced_at, world.now()) {
@@ -163,6 +153,35 @@ async fn follow(
         tx.update_client(row).await?;
     }
     Ok(())
+}
+
+/// What a client has is what their subscription says.
+fn take_over(world: &World, row: &mut Client, subscription: &Subscription) {
+    if row.life.state == State::Deleted {
+        return;
+    }
+    row.customer_id.get_or_insert_with(|| subscription.customer.clone());
+    row.subscription_id = Some(subscription.id.clone());
+    // A plan that was given stays what the operator said until they pay for one.
+    if row.life.given.is_none() || subscription.is_running() {
+        if let Some(plan) = subscription.plan.as_ref().filter(|plan| world.plans.get(plan).is_some()) {
+            row.plan.clone_from(plan);
+        }
+        row.interval = subscription.interval.or(row.interval);
+        row.price = subscription.charged;
+    }
+}
+
+/// Whether [`follow`] would write anything, or cannot be foreseen: a payment that failed is dated by its invoice.
+fn tells_news(world: &World, row: &Client, subscription: &Subscription) -> bool {
+    let now = world.now();
+    let mut taken_over = row.clone();
+    take_over(world, &mut taken_over, subscription);
+    let same = |event| {
+        let after = row.life.apply(event, &world.plans.trial, now);
+        !is_news(&row.life, event) || after.is_ok_and(|(after, _)| after == row.life)
+    };
+    taken_over != *row || subscription.status == "past_due" || !subscription.events(None, now).into_iter().all(same)
 }
 
 /// Whether it tells something that the life does not say already. A client whom the operator suspended does
@@ -208,32 +227,37 @@ pub(super) fn backoff_ms(failures: u32) -> i64 {
     (SECOND << failures.min(10)).min(10 * MINUTE)
 }
 
-/// Asks the till about every client that it knows.
-pub async fn sweep_all(world: &World) -> Result<(), StoreError> {
-    let mut after = None;
+/// Asks the till about every client that it knows: about all at once, and then about those of whom that told something
+/// new, since by then it may be old.
+pub async fn sweep_all(world: &World) -> Result<(), crate::problem::Error> {
+    let told = world.till.subscriptions().await?;
+    let mut after = String::new();
     loop {
-        let page = world.store.clients(&ClientFilter::default(), after.as_deref(), 100).await?;
-        for summary in &page.rows {
-            if let Err(error) = sweep(world, &summary.id).await {
-                tracing::warn!(client = %summary.id, %error, "the till could not be asked about a client");
+        let clients = world.store.clients_of_the_till(&after, SWEPT_AT_ONCE).await?;
+        for client in &clients {
+            let customer = client.customer_id.clone().unwrap_or_default();
+            if let Err(error) = sweep(world, client, told.get(&customer)).await {
+                tracing::warn!(client = %client.id, %error, "the till could not be asked about a client");
             }
+            after = customer;
         }
-        after = page.next;
-        if after.is_none() {
+        if clients.len() < SWEPT_AT_ONCE as usize {
             return Ok(());
         }
     }
 }
 
-async fn sweep(world: &World, id: &ClientId) -> Result<(), crate::problem::Error> {
-    let Some(client) = world.store.client(id).await? else { return Ok(()) };
+async fn sweep(world: &World, client: &Client, told: Option<&Subscription>) -> Result<(), crate::problem::Error> {
     if client.life.state != State::Deleted {
-        return sync_client(world, &client).await;
+        return match told {
+            Some(subscription) if tells_news(world, client, subscription) => sync_client(world, client).await,
+            _ => Ok(()),
+        };
     }
     let Some(subscription) = &client.subscription_id else { return Ok(()) };
     world.till.end_subscription(subscription).await?;
     let mut tx = world.store.begin().await?;
-    if let Some(mut row) = tx.client(id).await? {
+    if let Some(mut row) = tx.client(&client.id).await? {
         row.subscription_id = None;
         tx.update_client(&row).await?;
     }

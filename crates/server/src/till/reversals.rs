@@ -5,13 +5,8 @@ use serde_json::Value;
 use stackpro_domain::reversal::{Reversal, ReversalKind};
 use stackpro_domain::{Cents, Time};
 
-use super::stripe::{Result, Till, rows, unreadable};
+use super::stripe::{Result, Till};
 use super::subscription::{id_of, seconds, text};
-
-/// As many as the API gives at once.
-const PAGE: &str = "100";
-/// More than a till has; after so many pages it is taken to answer the same one for ever.
-const MAX_PAGES: usize = 1_000;
 
 /// Which ones.
 #[derive(Clone, Copy, Debug)]
@@ -40,21 +35,7 @@ impl Till {
             Reversed::Charge(id) => ("charge", id.to_owned()),
             Reversed::Since(at) => ("created[gte]", at.ms().div_euclid(1000).to_string()),
         };
-        let (mut found, mut after) = (Vec::new(), String::new());
-        for _ in 0..MAX_PAGES {
-            let mut query = vec![(name, value.as_str()), ("limit", PAGE), ("expand[]", "data.charge")];
-            if !after.is_empty() {
-                query.push(("starting_after", after.as_str()));
-            }
-            let list = self.get(path, &query).await?;
-            found.extend(rows(&list).filter_map(|row| read(kind, row)));
-            let last = rows(&list).last().and_then(|row| text(row.get("id")));
-            match last.filter(|_| list.get("has_more") == Some(&Value::Bool(true))) {
-                Some(last) => after = last,
-                None => return Ok(found),
-            }
-        }
-        Err(unreadable("a list without an end"))
+        self.pages(path, &[(name, &value), ("expand[]", "data.charge")], |row| read(kind, row)).await
     }
 }
 

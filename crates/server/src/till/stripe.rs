@@ -3,7 +3,8 @@
 //! Every POST bears an idempotency key, and is tried again when its answer was lost; the same key then
 //! gives the same object. Answers are read leniently.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -19,6 +20,10 @@ use super::subscription::{Subscription, seconds, text};
 /// Tries of one call in all.
 const TRIES: u32 = 4;
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// As many as the API gives at once.
+const PAGE: &str = "100";
+/// More than a till has; after so many pages it is taken to answer the same one for ever.
+const MAX_PAGES: usize = 1_000;
 
 pub struct TillConfig {
     /// `https://api.stripe.com`, or where the simulated Stripe listens.
@@ -150,6 +155,45 @@ impl Till {
         let query = [("customer", customer), ("status", "all"), ("limit", "100"), ("expand[]", "data.latest_invoice")];
         let list = self.get("/v1/subscriptions", &query).await?;
         Ok(rows(&list).filter_map(Subscription::read).max_by_key(Subscription::rank))
+    }
+
+    /// Of every customer's subscriptions, the one that counts, by customer. Within minutes of being asked for it is old.
+    pub async fn subscriptions(&self) -> Result<HashMap<String, Subscription>> {
+        let query = [("status", "all"), ("expand[]", "data.latest_invoice")];
+        let mut counting: HashMap<String, Subscription> = HashMap::new();
+        for found in self.pages("/v1/subscriptions", &query, Subscription::read).await? {
+            match counting.entry(found.customer.clone()) {
+                Entry::Vacant(none) => drop(none.insert(found)),
+                Entry::Occupied(mut other) if other.get().rank() <= found.rank() => drop(other.insert(found)),
+                Entry::Occupied(_) => {}
+            }
+        }
+        Ok(counting)
+    }
+
+    /// Every page of a list.
+    pub(super) async fn pages<T>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Vec<T>> {
+        let (mut found, mut after) = (Vec::new(), String::new());
+        for _ in 0..MAX_PAGES {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE));
+            if !after.is_empty() {
+                query.push(("starting_after", after.as_str()));
+            }
+            let list = self.get(path, &query).await?;
+            found.extend(rows(&list).filter_map(&read));
+            let last = rows(&list).last().and_then(|row| text(row.get("id")));
+            match last.filter(|_| list.get("has_more") == Some(&Value::Bool(true))) {
+                Some(last) => after = last,
+                None => return Ok(found),
+            }
+        }
+        Err(unreadable("a list without an end"))
     }
 
     /// The subscription that a paid checkout session made, with the client that it was for.

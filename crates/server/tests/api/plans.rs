@@ -94,6 +94,10 @@ async fn a_change_that_only_the_till_knows_of_is_learnt() {
     }
     till_events::sweep_all(world).await.unwrap();
     let after = client(&server, &id).await;
+    // There is nothing more to learn, and so nothing is written.
+    let commits = world.store.generation();
+    till_events::sweep_all(world).await.unwrap();
+    assert_eq!(world.store.generation(), commits);
     assert_eq!((after.plan.as_str(), after.interval), ("starter", Some(interval)));
     let left = after.life.paid_until.unwrap().since(world.now());
     assert!(left < 32 * DAY, "what is paid is a month, and no more a year: {} days", left / DAY);
