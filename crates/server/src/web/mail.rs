@@ -167,10 +167,7 @@ impl Mail {
         match self {
             Self::Welcome { verify_url, site_url, dashboard_url, trial_ends_at } => {
                 Words::new("Welcome to StackPro: please confirm your address", format!("Welcome, {}", to.first_name))
-                    .say(format!(
-                        "The stack of {} is being set up; it takes a few seconds. Your address is:",
-                        to.company
-                    ))
+                    .say(format!("The stack of {} is being set up; it takes a few seconds.", to.company))
                     .fact("Your site", show::bare(site_url))
                     .fact("Your dashboard", dashboard_url)
                     .fact("Free until", &to.zone.date(*trial_ends_at))
