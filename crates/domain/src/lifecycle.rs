@@ -120,7 +120,7 @@ pub enum Event {
     PaymentFailed { dunning_ends_at: Time },
     /// They pay no further period, or do so after all.
     CancelsAtPeriodEnd(bool),
-    /// The till ended the subscription.
+    /// The till ended the subscription, at its period's end or sooner.
     SubscriptionEnded,
     /// The client ended their trial.
     TrialCancelled,
@@ -239,8 +239,11 @@ impl Life {
                 Ok((Self { cancels_at_period_end: cancels, ..self.clone() }, Vec::new()))
             }
             Event::PeriodChanged { .. } | Event::CancelsAtPeriodEnd(_) => Err(self.refuse(event)),
-            Event::SubscriptionEnded if self.pays() => Ok(self.suspend(trial, now)),
-            Event::SubscriptionEnded => Ok((self.clone(), Vec::new())),
+            Event::SubscriptionEnded => {
+                // Ended before its period was over, it leaves nothing paid that a later, shorter one would have to outlast.
+                let life = Self { paid_until: self.paid_until.map(|until| until.min(now)), ..self.clone() };
+                Ok(if self.pays() { life.suspend(trial, now) } else { (life, Vec::new()) })
+            }
             Event::TrialCancelled => match self.state {
                 State::Trial | State::Grace => Ok(self.suspend(trial, now)),
                 State::Active if self.given.is_some() => Ok(self.suspend(trial, now)),

@@ -114,6 +114,26 @@ fn dunning_then_suspension_then_payment() {
 }
 
 #[test]
+fn what_a_subscription_that_was_ended_early_had_paid_counts_no_more() {
+    let trial = trial();
+    let (year, _) = Life::begin(&trial, day(0)).apply(Event::Paid { until: day(366) }, &trial, day(1)).unwrap();
+    let (paused, _) = year.apply(Event::Suspended, &trial, day(10)).unwrap();
+    for (life, ended) in [(year, true), (paused, false)] {
+        let (life, effects) = life.apply(Event::SubscriptionEnded, &trial, day(20)).unwrap();
+        assert_eq!((life.state, life.paid_until), (State::Suspended, Some(day(20))));
+        assert_eq!(effects.contains(&Effect::Suspend), ended, "who was suspended is not suspended anew");
+        assert_eq!(life.apply(Event::SubscriptionEnded, &trial, day(21)).unwrap(), (life.clone(), vec![]));
+        let (resumed, _) = life.apply(Event::Resumed { extra_days: 7 }, &trial, day(25)).unwrap();
+        assert_eq!((resumed.state, resumed.trial_ends_at), (State::Trial, day(32)), "the till would end it again");
+        let (month, effects) = life.apply(Event::Paid { until: day(60) }, &trial, day(30)).unwrap();
+        assert_eq!(
+            (month.state, month.paid_until, effects),
+            (State::Active, Some(day(60)), vec![Effect::RunDedicated])
+        );
+    }
+}
+
+#[test]
 fn a_plan_that_was_given_ends_as_a_trial_does() {
     let trial = trial();
     let life = Life::begin(&trial, day(0)).apply(Event::DateCame, &trial, day(18)).unwrap().0;

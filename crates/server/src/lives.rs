@@ -9,6 +9,7 @@ use stackpro_store::{Client, HostKind, Member, Purpose, Role, StackPhase, StoreE
 
 use crate::flows::{self, Delete, MIGRATE, Migrate, PROVISION, Power, Provision, REFRESH, RESUME, SUSPEND};
 use crate::letters;
+use crate::till::TillError;
 use crate::world::World;
 
 /// Why a life did not move.
@@ -20,6 +21,8 @@ pub enum LifeError {
     Store(#[from] StoreError),
     #[error("{0}")]
     NotNow(String),
+    #[error(transparent)]
+    Till(#[from] TillError),
 }
 
 /// Who signs up; every field is checked already.
@@ -134,7 +137,21 @@ async fn run_dedicated(world: &World, tx: &mut Tx, client: &Client) -> Result<()
     Ok(())
 }
 
-/// The operator gives a plan for nothing, until a time or for ever.
+/// Asks the till, before a plan is given: to whose subscription runs it would go on to charge that, and with its next
+/// event the plan would be paid for instead of given. A client who was suspended is told apart by this alone.
+pub async fn may_be_given(world: &World, client: &ClientId) -> Result<(), LifeError> {
+    let Some(Client { customer_id: Some(customer), .. }) = world.store.client(client).await? else { return Ok(()) };
+    match world.till.subscription_of(&customer).await? {
+        Some(subscription) if subscription.charges() => Err(LifeError::NotNow(format!(
+            "The subscription of {client} still runs, and would go on to charge them: end {} at Stripe first, or \
+             resume them if they are to keep what they pay for.",
+            subscription.id
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The operator gives a plan for nothing, until a time or for ever. Ask [`may_be_given`] first.
 pub async fn give_plan(
     world: &World,
     tx: &mut Tx,

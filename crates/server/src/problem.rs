@@ -225,6 +225,7 @@ impl From<LifeError> for Error {
             LifeError::Refused(refused) => refused.into(),
             LifeError::Store(error) => error.into(),
             LifeError::NotNow(why) => Self::NotNow(why),
+            LifeError::Till(error) => error.into(),
         }
     }
 }

@@ -216,8 +216,9 @@ pub async fn give_days(app: &App, operator: &Member, client: &ClientId, what: Gi
     (status = 401, body = Problem, description = "Not signed in"),
     (status = 403, body = Problem, description = "Only an operator may do this"),
     (status = 404, body = Problem, description = "No such client"),
-    (status = 409, body = Problem, description = "The client pays for a plan, or is deleted"),
+    (status = 409, body = Problem, description = "The client pays for a plan or has a subscription that runs, or is deleted"),
     (status = 422, body = Problem, description = "No such plan, or not a time ahead"),
+    (status = 503, body = Problem, description = "The till does not answer"),
 ))]
 pub(super) async fn give_plan_api(
     State(app): State<App>,
@@ -242,6 +243,7 @@ pub async fn give_plan(app: &App, operator: &Member, client: &ClientId, request:
         check.take("until", time, "must be a time ahead, such as 2027-01-31T00:00:00Z, or be left out")
     });
     check.finish()?;
+    lives::may_be_given(world, client).await?;
     let mut tx = world.store.begin().await?;
     let mut row = tx.client(client).await?.ok_or(Error::NotFound)?;
     lives::give_plan(world, &mut tx, &mut row, &request.plan_id, until).await?;

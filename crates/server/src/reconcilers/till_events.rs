@@ -135,8 +135,12 @@ async fn follow(
 ) -> Result<(), Fault> {
     let before = row.clone();
     take_over(world, row, subscription);
-    // Another interval is another period, whose end may come sooner than that of the one before.
-    let other_period = before.life.pays() && before.interval.is_some() && row.interval != before.interval;
+    // Another subscription or interval is another period, whose end may come sooner than that of the one before.
+    let another = before.subscription_id.as_ref().is_some_and(|id| *id != subscription.id);
+    let other_period = before.life.pays() && (another || before.interval.is_some() && row.interval != before.interval);
+    if another && !before.life.pays() {
+        lives::apply(world, tx, row, Event::SubscriptionEnded).await?;
+    }
     for event in subscription.events(invoiced_at, world.now()) {
         let event = match event {
             Event::Paid { until } if other_period => Event::PeriodChanged { until },

@@ -84,6 +84,11 @@ impl Subscription {
         matches!(self.status.as_str(), "active" | "trialing")
     }
 
+    /// It charges, or tries to, for this period or the next.
+    pub fn charges(&self) -> bool {
+        self.is_running() || self.status == "past_due"
+    }
+
     /// Of several subscriptions of one customer, the one that counts: what runs before what ended, then the newest.
     pub fn rank(&self) -> (u8, Time) {
         let running = match self.status.as_str() {

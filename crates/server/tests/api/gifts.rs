@@ -10,7 +10,7 @@ use stackpro_store::{TillEventState, Whose};
 
 use crate::common::{Answer, PASSWORD, Server, request};
 use crate::pages::operator;
-use crate::till::{buy, card_form, client, hint};
+use crate::till::{buy, client, hint, owner, pay};
 
 async fn give(server: &Server, token: &str, id: &str, body: &Value) -> Answer {
     let put = request(axum::http::Method::PUT, &format!("/api/operator/clients/{id}/plan"), token);
@@ -82,14 +82,7 @@ async fn what_the_till_says_does_not_end_it_until_they_pay() {
     assert_eq!(give(&server, &token, &id, &json!({"planId": "enterprise"})).await.status, StatusCode::NO_CONTENT);
     assert_eq!(client(&server, &id).await.plan, "enterprise");
 
-    let login = json!({"email": "owner@acmelaw.example", "password": PASSWORD});
-    let owner = server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned();
-    let order = json!({"planId": "business", "interval": "month"});
-    let checkout = server.post("/api/create-checkout-session", &owner, &order).await;
-    assert_eq!(checkout.status, StatusCode::OK, "{}", checkout.text);
-    let form = card_form("4242424242424242");
-    let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    http.post(checkout.json()["url"].as_str().unwrap()).form(&form).send().await.unwrap();
+    pay(&server, &owner(&server).await, ["business", "month"], "4242424242424242").await;
     till_events::sync_client(&server.world, &client(&server, &id).await).await.unwrap();
     let row = client(&server, &id).await;
     assert_eq!((row.life.pays(), row.life.given, row.plan.as_str()), (true, None, "business"));
@@ -105,4 +98,30 @@ async fn what_the_till_says_does_not_end_it_until_they_pay() {
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{wrong}");
         assert_eq!(answer.json()["errors"][0]["field"], field);
     }
+}
+
+#[tokio::test]
+async fn a_plan_is_given_to_nobody_whose_subscription_runs() {
+    let server = Server::start().await;
+    let id = buy(&server, "4242424242424242").await;
+    operator(&server).await;
+    let token = operators_token(&server).await;
+    let starter = json!({"planId": "starter"});
+    let give = async || give(&server, &token, &id, &starter).await;
+    let running = give().await;
+    assert_eq!(running.status, StatusCode::CONFLICT, "paid, and not yet told: {}", running.text);
+    assert!(running.text.contains("still runs"), "{}", running.text);
+
+    till_events::sync_client(&server.world, &client(&server, &id).await).await.unwrap();
+    let suspended = server.post(&format!("/api/operator/clients/{id}/suspend"), &token, &json!({})).await;
+    assert_eq!(suspended.status, StatusCode::ACCEPTED, "{}", suspended.text);
+    assert_eq!(give().await.status, StatusCode::CONFLICT);
+    assert_eq!(client(&server, &id).await.life.state, State::Suspended);
+
+    let subscription = client(&server, &id).await.subscription_id.unwrap();
+    server.world.till.end_subscription(&subscription).await.unwrap();
+    assert_eq!(give().await.status, StatusCode::NO_CONTENT);
+    till_events::sync_client(&server.world, &client(&server, &id).await).await.unwrap();
+    let row = client(&server, &id).await;
+    assert_eq!((row.life.state, row.life.pays(), row.plan.as_str()), (State::Active, false, "starter"));
 }

@@ -3,7 +3,9 @@
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
-use stackpro_domain::lifecycle::State;
+use stackpro_domain::lifecycle::{Event, State};
+use stackpro_domain::time::DAY;
+use stackpro_server::lives;
 use stackpro_server::reconcilers::till_events;
 use stackpro_server::till::signature::sign;
 use stackpro_store::TillEventState;
@@ -54,11 +56,16 @@ async fn without_a_database_a_webhook_is_to_be_sent_again() {
     assert_eq!(deliver(&server, body, &signed(&server, body)).await.status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
-/// Signs up, goes to the till and pays there as a browser would; returns the client's id.
+/// Signs up and pays for a year; returns the client's id.
 pub(crate) async fn buy(server: &Server, card: &str) -> String {
     let made = server.sign_up("Acme Law").await;
-    let token = made["token"].as_str().unwrap();
-    let body = json!({"planId": "business", "interval": "year"});
+    pay(server, made["token"].as_str().unwrap(), ["business", "year"], card).await;
+    made["clientId"].as_str().unwrap().to_owned()
+}
+
+/// Goes to the till and pays there as a browser would.
+pub(crate) async fn pay(server: &Server, token: &str, [plan, interval]: [&str; 2], card: &str) {
+    let body = json!({"planId": plan, "interval": interval});
     let answer = server.post("/api/create-checkout-session", token, &body).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let checkout = answer.json();
@@ -67,7 +74,12 @@ pub(crate) async fn buy(server: &Server, card: &str) -> String {
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let paid = http.post(checkout["url"].as_str().unwrap()).form(&form).send().await.unwrap();
     assert!(paid.status().is_redirection() || paid.status().is_success() || paid.status().as_u16() == 402, "{paid:?}");
-    made["clientId"].as_str().unwrap().to_owned()
+}
+
+/// The token of Acme Law's owner, signed in anew.
+pub(crate) async fn owner(server: &Server) -> String {
+    let login = json!({"email": "owner@acmelaw.example", "password": crate::common::PASSWORD});
+    server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned()
 }
 
 /// What is typed on a checkout page.
@@ -114,12 +126,39 @@ async fn paying_makes_a_client_active_however_the_events_come() {
     let event = server.world.store.till_event("evt_late_0").await.unwrap().unwrap();
     assert_eq!(event.state, TillEventState::Handled);
 
-    let again: Value = json!({"planId": "starter", "interval": "month"});
-    let token = server
-        .post("/api/auth/login", "", &json!({"email": "owner@acmelaw.example", "password": crate::common::PASSWORD}))
-        .await;
-    let token = token.json()["token"].as_str().unwrap().to_owned();
-    assert_eq!(server.post("/api/create-checkout-session", &token, &again).await.status, StatusCode::CONFLICT);
+    let again = json!({"planId": "starter", "interval": "month"});
+    let refused = server.post("/api/create-checkout-session", &owner(&server).await, &again).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+}
+
+#[tokio::test]
+async fn who_pays_for_a_month_after_a_year_that_was_ended_early_is_served_again() {
+    // The end of the year is heard of before the month is paid, or never, and then they were suspended by the operator.
+    for heard in [true, false] {
+        let server = Server::start().await;
+        let id = buy(&server, "4242424242424242").await;
+        let sync = async || till_events::sync_client(&server.world, &client(&server, &id).await).await.unwrap();
+        sync().await;
+        server.world.time_machine.as_ref().unwrap().advance(20 * DAY).unwrap();
+        if !heard {
+            let mut tx = server.world.store.begin().await.unwrap();
+            let mut row = tx.client(&id.parse().unwrap()).await.unwrap().unwrap();
+            lives::apply(&server.world, &mut tx, &mut row, Event::Suspended).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        let year = client(&server, &id).await.subscription_id.unwrap();
+        server.world.till.end_subscription(&year).await.unwrap();
+        if heard {
+            sync().await;
+        }
+        assert_eq!(client(&server, &id).await.life.state, State::Suspended);
+        pay(&server, &owner(&server).await, ["business", "month"], "4242424242424242").await;
+        sync().await;
+        let row = client(&server, &id).await;
+        assert_eq!((row.life.state, row.life.pays()), (State::Active, true), "heard: {heard}");
+        assert_ne!(row.subscription_id.unwrap(), year);
+        assert!(row.life.paid_until.unwrap() < server.world.now().plus_days(32), "the month alone is paid");
+    }
 }
 
 #[tokio::test]

@@ -201,6 +201,7 @@ async fn give_plan(app: &App, id: &ClientId, plan: &str, until: Option<String>) 
         return Err(Fatal(format!("{plan:?} is none of the plans: {}", known.join(", "))));
     }
     let until = until.as_deref().map(|day| until_day(day, world.clock.now())).transpose()?;
+    lives::may_be_given(world, id).await.map_err(|error| Fatal(error.to_string()))?;
     let mut tx = world.store.begin().await.map_err(store)?;
     let mut client = tx.client(id).await.map_err(store)?.ok_or_else(|| unknown(id))?;
     lives::give_plan(world, &mut tx, &mut client, plan, until).await.map_err(|error| Fatal(error.to_string()))?;
