@@ -141,7 +141,7 @@ async fn run_dedicated(world: &World, tx: &mut Tx, client: &Client) -> Result<()
 /// event the plan would be paid for instead of given. A client who was suspended is told apart by this alone.
 pub async fn may_be_given(world: &World, client: &ClientId) -> Result<(), LifeError> {
     let Some(Client { customer_id: Some(customer), .. }) = world.store.client(client).await? else { return Ok(()) };
-    match world.till.subscription_of(&customer).await? {
+    match world.till.subscriptions_of(&customer).await?.first() {
         Some(subscription) if subscription.charges() => Err(LifeError::NotNow(format!(
             "The subscription of {client} still runs, and would go on to charge them: end {} at Stripe first, or \
              resume them if they are to keep what they pay for.",

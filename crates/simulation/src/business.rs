@@ -262,7 +262,12 @@ impl Business {
         let interval = person.persona.interval;
         let order = CheckoutRequest { plan_id: person.persona.plan.clone(), interval: interval.as_str().into() };
         let checkout = begin_checkout(&self.world, &row.id, &person.email, &order).await;
-        let checkout = checkout.map_err(|error| Failed(format!("a checkout could not begin: {error:?}")))?;
+        let checkout = match checkout {
+            Ok(checkout) => checkout,
+            // They have paid already, which was not known yet, or the operator paused what is paid.
+            Err(Error::NotNow(_)) => return Ok(()),
+            Err(error) => return Err(Failed(format!("a checkout could not begin: {error:?}"))),
+        };
         let path = path_of(&checkout.url);
         let card = person.persona.card;
         let code = person.persona.code.map(|code| &CODES[code]);

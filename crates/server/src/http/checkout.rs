@@ -10,8 +10,11 @@ use super::App;
 use super::extract::{Check, Json};
 use crate::auth::{Caller, member_of};
 use crate::problem::{Error, Result};
-use crate::till::{Checkout, Order};
+use crate::reconcilers::till_events;
+use crate::till::{Checkout, Order, Subscription};
 use crate::world::World;
+
+const PAYS_ALREADY: &str = "This client pays already. Change the plan on the billing page.";
 
 /// A page at the till on which the caller's client subscribes to a plan.
 #[utoipa::path(post, path = "/api/create-checkout-session", tag = "till", security(("bearer" = [])),
@@ -67,16 +70,33 @@ pub async fn begin_checkout(
     let (plan, interval) = wanted(world, &request.plan_id, &request.interval)?;
     let row = world.store.client(client).await?.ok_or(Error::NotFound)?;
     if row.life.pays() {
-        return Err(Error::NotNow("This client pays already. Change the plan on the billing page.".into()));
+        return Err(Error::NotNow(PAYS_ALREADY.into()));
     }
     if row.life.state == stackpro_domain::lifecycle::State::Deleted {
         return Err(Error::NotNow("This client is deleted.".into()));
     }
     let customer = customer(world, &row, email).await?;
+    refuse_who_has_paid(world, client, &customer).await?;
     let base = world.settings.dashboard_url(client);
     let order = Order { client, customer: &customer, plan, interval };
     let success = format!("{base}/paid?session={{CHECKOUT_SESSION_ID}}");
     Ok(world.till.create_checkout(&world.plans, &order, success, format!("{base}/paid?cancelled=1")).await?)
+}
+
+/// Nobody pays twice: other pages to pay on are closed, and then the till is asked whether one of them was paid, of
+/// which we may not have heard. A client whom the operator suspended has paid, too.
+async fn refuse_who_has_paid(world: &World, client: &ClientId, customer: &str) -> Result<()> {
+    world.till.expire_checkouts(customer).await?;
+    if !world.till.subscriptions_of(customer).await?.first().is_some_and(Subscription::is_running) {
+        return Ok(());
+    }
+    let row = async || world.store.client(client).await?.ok_or(Error::NotFound);
+    till_events::sync_client(world, &row().await?).await?;
+    Err(Error::NotNow(if row().await?.life.pays() {
+        PAYS_ALREADY.into()
+    } else {
+        format!("This client's plan is paid for, and paused by us: write to {}.", world.settings.support_email)
+    }))
 }
 
 /// The till's customer for this client, made at the first need. The till is asked outside the transaction,

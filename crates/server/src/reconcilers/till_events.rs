@@ -14,8 +14,10 @@ use stackpro_store::{Client, StoreError, TillEvent, TillEventState, Tx};
 use tokio_util::sync::CancellationToken;
 
 use super::reversals;
+use crate::letters;
 use crate::lives::{self, LifeError};
 use crate::till::{Subscription, TillError, subscription};
+use crate::web::mail::Mail;
 use crate::world::World;
 
 const BATCH: u32 = 50;
@@ -73,15 +75,16 @@ async fn handle(world: &World, event: &TillEvent) -> Result<(), Fault> {
         return Ok(reversals::handle(world, event, &charge).await?);
     }
     let Some(customer) = customer(event) else { return mark(world, event, TillEventState::Ignored).await };
-    let found = world.till.subscription_of(&customer).await?;
+    let found = world.till.subscriptions_of(&customer).await?;
     let client = match world.store.client_by_customer(&customer).await? {
         Some(client) => Some(client.id),
-        None => found.as_ref().and_then(|subscription| subscription.client_id.clone()),
+        None => found.first().and_then(|subscription| subscription.client_id.clone()),
     };
-    let (Some(subscription), Some(client)) = (found, client) else {
+    let (Some(subscription), Some(client)) = (found.first(), client) else {
         return mark(world, event, TillEventState::Ignored).await;
     };
-    sync(world, &client, &subscription, Some(event)).await
+    end_doubles(world, &client, &found).await?;
+    sync(world, &client, subscription, Some(event)).await
 }
 
 /// Whose affairs an event may have changed; `None` when it is of a kind that means nothing to us.
@@ -97,12 +100,45 @@ fn customer(event: &TillEvent) -> Option<String> {
 /// Asks the till about a client now, whether or not an event told of it.
 pub async fn sync_client(world: &World, client: &Client) -> Result<(), crate::problem::Error> {
     let Some(customer) = &client.customer_id else { return Ok(()) };
-    let Some(subscription) = world.till.subscription_of(customer).await? else { return Ok(()) };
-    sync(world, &client.id, &subscription, None).await.map_err(|fault| match fault {
+    let found = world.till.subscriptions_of(customer).await?;
+    let Some(subscription) = found.first() else { return Ok(()) };
+    let synced = async {
+        end_doubles(world, &client.id, &found).await?;
+        sync(world, &client.id, subscription, None).await
+    };
+    synced.await.map_err(|fault| match fault {
         Fault::Till(error) | Fault::Reversal(reversals::Fault::Till(error)) => error.into(),
         Fault::Life(error) => error.into(),
         Fault::Store(error) | Fault::Reversal(reversals::Fault::Store(error)) => error.into(),
     })
+}
+
+/// Of what we sold to a customer, what charges beside the one that counts: they paid on two pages at once, or anew
+/// while the till still tried to charge for the old one.
+fn doubles(found: &[Subscription]) -> impl Iterator<Item = &Subscription> {
+    let counts = found.first().is_some_and(|first| first.is_running() && first.is_ours());
+    found.iter().skip(1).filter(move |other| counts && other.charges() && other.is_ours())
+}
+
+/// Nobody pays twice for longer than it takes to notice. What was paid twice the operators give back, and are told so
+/// before the till forgets that it charged.
+async fn end_doubles(world: &World, client: &ClientId, found: &[Subscription]) -> Result<(), Fault> {
+    for double in doubles(found) {
+        tracing::warn!(%client, subscription = double.id, "a client has a second subscription, which is ended");
+        if double.is_running() {
+            let mail = Mail::Attention {
+                what: format!("{client} paid for two subscriptions"),
+                cause: format!("{} is ended; what was paid for it is to be given back at Stripe.", double.id),
+                url: format!("{}/console/clients/{client}", world.settings.public_url),
+            };
+            let operators = world.store.operators().await?;
+            let mut tx = world.store.begin().await?;
+            letters::attention(world, &mut tx, &operators, &mail, (&double.id, double.created)).await?;
+            tx.commit().await?;
+        }
+        world.till.end_subscription(&double.id).await?;
+    }
+    Ok(())
 }
 
 /// Writes what the subscription means, and that the event is handled, in one transaction.
@@ -240,7 +276,8 @@ pub async fn sweep_all(world: &World) -> Result<(), crate::problem::Error> {
         let clients = world.store.clients_of_the_till(&after, SWEPT_AT_ONCE).await?;
         for client in &clients {
             let customer = client.customer_id.clone().unwrap_or_default();
-            if let Err(error) = sweep(world, client, told.get(&customer)).await {
+            let told = told.get(&customer).map(Vec::as_slice).unwrap_or_default();
+            if let Err(error) = sweep(world, client, told).await {
                 tracing::warn!(client = %client.id, %error, "the till could not be asked about a client");
             }
             after = customer;
@@ -251,12 +288,10 @@ pub async fn sweep_all(world: &World) -> Result<(), crate::problem::Error> {
     }
 }
 
-async fn sweep(world: &World, client: &Client, told: Option<&Subscription>) -> Result<(), crate::problem::Error> {
+async fn sweep(world: &World, client: &Client, told: &[Subscription]) -> Result<(), crate::problem::Error> {
     if client.life.state != State::Deleted {
-        return match told {
-            Some(subscription) if tells_news(world, client, subscription) => sync_client(world, client).await,
-            _ => Ok(()),
-        };
+        let news = told.first().is_some_and(|subscription| tells_news(world, client, subscription));
+        return if news || doubles(told).next().is_some() { sync_client(world, client).await } else { Ok(()) };
     }
     let Some(subscription) = &client.subscription_id else { return Ok(()) };
     world.till.end_subscription(subscription).await?;
@@ -295,6 +330,30 @@ mod tests {
         for bad in ["", "[]", r#"{"data":1}"#, r#"{"data":{"object":{"customer":7}}}"#] {
             assert_eq!(customer(&event("invoice.paid", bad)), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_is_ended_is_ours_charges_and_stands_beside_what_is_paid() {
+        let one = |id: &str, status: &str, ours: bool| {
+            let metadata = if ours { serde_json::json!({"client_id": "acme-7f3k"}) } else { serde_json::json!({}) };
+            let value = serde_json::json!({"id": id, "customer": "cus_1", "status": status, "metadata": metadata});
+            Subscription::read(&value).unwrap()
+        };
+        let ended = |found: &[Subscription]| doubles(found).map(|one| one.id.clone()).collect::<Vec<_>>();
+        let others = [
+            one("paid", "active", true),
+            one("owed", "past_due", true),
+            one("over", "canceled", true),
+            one("begun", "incomplete", true),
+            one("theirs", "active", false),
+        ];
+        let beside = |first: Subscription| [&[first], others.as_slice()].concat();
+        assert_eq!(ended(&beside(one("counts", "active", true))), ["paid", "owed"]);
+        assert_eq!(ended(&beside(one("counts", "past_due", true))), Vec::<String>::new());
+        assert_eq!(ended(&beside(one("counts", "active", false))), Vec::<String>::new());
+        assert!(one("ours", "active", true).rank() > one("theirs", "active", false).rank());
+        assert!(one("ours", "canceled", true).rank() < one("theirs", "active", false).rank());
+        assert_eq!(ended(&[]), Vec::<String>::new());
     }
 
     #[test]

@@ -9,7 +9,16 @@ pub(super) const RIGHTS: &[Right] = &[
     ("Customers", "Write", &[("POST", "/v1/customers")]),
     ("Products", "Write", &[("POST", "/v1/products")]),
     ("Prices", "Write", &[("GET", "/v1/prices"), ("POST", "/v1/prices")]),
-    ("Checkout Sessions", "Write", &[("POST", "/v1/checkout/sessions"), ("GET", "/v1/checkout/sessions/*")]),
+    (
+        "Checkout Sessions",
+        "Write",
+        &[
+            ("GET", "/v1/checkout/sessions"),
+            ("POST", "/v1/checkout/sessions"),
+            ("GET", "/v1/checkout/sessions/*"),
+            ("POST", "/v1/checkout/sessions/*/expire"),
+        ],
+    ),
     ("Customer portal", "Write", &[("POST", "/v1/billing_portal/sessions")]),
     (
         "Subscriptions",
@@ -34,13 +43,19 @@ pub(super) const RIGHTS: &[Right] = &[
 /// Whether a call is covered by what operators are told to grant.
 pub(super) fn is_covered(method: &str, path: &str) -> bool {
     let calls = RIGHTS.iter().flat_map(|(_, _, calls)| *calls);
-    calls.into_iter().any(|(known, pattern)| {
-        *known == method
-            && match pattern.strip_suffix('*') {
-                Some(start) => path.strip_prefix(start).is_some_and(|id| !id.is_empty() && !id.contains('/')),
-                None => *pattern == path,
-            }
-    })
+    calls.into_iter().any(|(known, pattern)| *known == method && is_of(pattern, path))
+}
+
+fn is_of(pattern: &str, path: &str) -> bool {
+    let (mut parts, mut found) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (parts.next(), found.next()) {
+            (None, None) => return true,
+            (Some("*"), Some(id)) if !id.is_empty() => {}
+            (Some(word), Some(part)) if word == part => {}
+            _ => return false,
+        }
+    }
 }
 
 #[cfg(test)]

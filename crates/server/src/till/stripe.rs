@@ -3,7 +3,7 @@
 //! Every POST bears an idempotency key, and is tried again when its answer was lost; the same key then
 //! gives the same object. Answers are read leniently.
 
-use std::collections::hash_map::Entry;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -141,6 +141,21 @@ impl Till {
         Ok(Checkout { id: id(&session)?, url })
     }
 
+    /// Closes the customer's pages of [`Self::create_checkout`] on which nothing is paid yet.
+    pub async fn expire_checkouts(&self, customer: &str) -> Result<()> {
+        let query = [("customer", customer), ("status", "open"), ("limit", PAGE)];
+        let open = self.get("/v1/checkout/sessions", &query).await?;
+        for session in rows(&open) {
+            let path = format!("/v1/checkout/sessions/{}/expire", segment(&id(session)?));
+            match self.post(&path, &Vec::new(), &fresh_key()).await {
+                // It was paid or expired meanwhile.
+                Ok(_) | Err(TillError::Refused { status: 400, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// `None` when the till knows no such subscription.
     pub async fn subscription(&self, id: &str) -> Result<Option<Subscription>> {
         match self.get(&format!("/v1/subscriptions/{}", segment(id)), &[]).await {
@@ -150,25 +165,26 @@ impl Till {
         }
     }
 
-    /// Of a customer's subscriptions, the one that counts.
-    pub async fn subscription_of(&self, customer: &str) -> Result<Option<Subscription>> {
-        let query = [("customer", customer), ("status", "all"), ("limit", "100"), ("expand[]", "data.latest_invoice")];
+    /// A customer's subscriptions, the one that counts first.
+    pub async fn subscriptions_of(&self, customer: &str) -> Result<Vec<Subscription>> {
+        let query = [("customer", customer), ("status", "all"), ("limit", PAGE), ("expand[]", "data.latest_invoice")];
         let list = self.get("/v1/subscriptions", &query).await?;
-        Ok(rows(&list).filter_map(Subscription::read).max_by_key(Subscription::rank))
+        let mut found: Vec<Subscription> = rows(&list).filter_map(Subscription::read).collect();
+        found.sort_by_key(|one| Reverse(one.rank()));
+        Ok(found)
     }
 
-    /// Of every customer's subscriptions, the one that counts, by customer. Within minutes of being asked for it is old.
-    pub async fn subscriptions(&self) -> Result<HashMap<String, Subscription>> {
+    /// Every customer's subscriptions, the one that counts first. Within minutes of being asked for it is old.
+    pub async fn subscriptions(&self) -> Result<HashMap<String, Vec<Subscription>>> {
         let query = [("status", "all"), ("expand[]", "data.latest_invoice")];
-        let mut counting: HashMap<String, Subscription> = HashMap::new();
+        let mut all: HashMap<String, Vec<Subscription>> = HashMap::new();
         for found in self.pages("/v1/subscriptions", &query, Subscription::read).await? {
-            match counting.entry(found.customer.clone()) {
-                Entry::Vacant(none) => drop(none.insert(found)),
-                Entry::Occupied(mut other) if other.get().rank() <= found.rank() => drop(other.insert(found)),
-                Entry::Occupied(_) => {}
-            }
+            all.entry(found.customer.clone()).or_default().push(found);
         }
-        Ok(counting)
+        for found in all.values_mut() {
+            found.sort_by_key(|one| Reverse(one.rank()));
+        }
+        Ok(all)
     }
 
     /// Every page of a list.

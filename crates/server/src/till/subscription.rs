@@ -89,15 +89,21 @@ impl Subscription {
         self.is_running() || self.status == "past_due"
     }
 
-    /// Of several subscriptions of one customer, the one that counts: what runs before what ended, then the newest.
-    pub fn rank(&self) -> (u8, Time) {
+    /// A checkout of ours made it, not the operator at Stripe.
+    pub fn is_ours(&self) -> bool {
+        self.client_id.is_some()
+    }
+
+    /// Of several subscriptions of one customer, the one that counts: what runs before what ended, then ours, then the
+    /// newest.
+    pub fn rank(&self) -> (u8, bool, Time) {
         let running = match self.status.as_str() {
             "active" | "trialing" => 3,
             "past_due" => 2,
             "canceled" | "unpaid" | "paused" => 1,
             _ => 0,
         };
-        (running, self.created)
+        (running, self.is_ours(), self.created)
     }
 }
 

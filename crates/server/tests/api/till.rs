@@ -4,11 +4,13 @@ use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use stackpro_domain::lifecycle::{Event, State};
-use stackpro_domain::time::DAY;
+use stackpro_domain::plan::Interval;
+use stackpro_domain::time::{DAY, MINUTE};
 use stackpro_server::lives;
 use stackpro_server::reconcilers::till_events;
+use stackpro_server::till::Order;
 use stackpro_server::till::signature::sign;
-use stackpro_store::TillEventState;
+use stackpro_store::{MailFilter, TillEventState};
 
 use crate::common::{Answer, Server, request};
 
@@ -64,16 +66,25 @@ pub(crate) async fn buy(server: &Server, card: &str) -> String {
 }
 
 /// Goes to the till and pays there as a browser would.
-pub(crate) async fn pay(server: &Server, token: &str, [plan, interval]: [&str; 2], card: &str) {
+pub(crate) async fn pay(server: &Server, token: &str, choice: [&str; 2], card: &str) {
+    let paid = submit(&page_to_pay(server, token, choice).await, card).await;
+    assert!(matches!(paid, 200 | 303 | 402), "{paid}");
+}
+
+/// The address of a page at the till.
+async fn page_to_pay(server: &Server, token: &str, [plan, interval]: [&str; 2]) -> String {
     let body = json!({"planId": plan, "interval": interval});
     let answer = server.post("/api/create-checkout-session", token, &body).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let checkout = answer.json();
     assert!(checkout["id"].as_str().unwrap().starts_with("cs_"));
-    let form = card_form(card);
+    checkout["url"].as_str().unwrap().to_owned()
+}
+
+/// What such a page answers to a card: 303 when it is paid.
+async fn submit(url: &str, card: &str) -> u16 {
     let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-    let paid = http.post(checkout["url"].as_str().unwrap()).form(&form).send().await.unwrap();
-    assert!(paid.status().is_redirection() || paid.status().is_success() || paid.status().as_u16() == 402, "{paid:?}");
+    http.post(url).form(&card_form(card)).send().await.unwrap().status().as_u16()
 }
 
 /// The token of Acme Law's owner, signed in anew.
@@ -158,6 +169,75 @@ async fn who_pays_for_a_month_after_a_year_that_was_ended_early_is_served_again(
         assert_eq!((row.life.state, row.life.pays()), (State::Active, true), "heard: {heard}");
         assert_ne!(row.subscription_id.unwrap(), year);
         assert!(row.life.paid_until.unwrap() < server.world.now().plus_days(32), "the month alone is paid");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_led_to_pay_twice() {
+    let server = Server::start().await;
+    let made = server.sign_up("Acme Law").await;
+    let (id, token) = (made["clientId"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let business = ["business", "month"];
+    let first = page_to_pay(&server, token, business).await;
+    let second = page_to_pay(&server, token, ["starter", "month"]).await;
+    assert_ne!(submit(&first, "4242424242424242").await, 303, "of two pages the older is closed");
+    assert_eq!(submit(&second, "4242424242424242").await, 303);
+
+    let again = json!({"planId": "business", "interval": "month"});
+    let refused = server.post("/api/create-checkout-session", token, &again).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    assert!(refused.text.contains("pays already"), "no event has told of it: {}", refused.text);
+    let row = client(&server, id).await;
+    assert_eq!((row.life.pays(), row.plan.as_str()), (true, "starter"));
+
+    let mut tx = server.world.store.begin().await.unwrap();
+    let mut row = tx.client(&row.id).await.unwrap().unwrap();
+    lives::apply(&server.world, &mut tx, &mut row, Event::Suspended).await.unwrap();
+    tx.commit().await.unwrap();
+    let refused = server.post("/api/create-checkout-session", token, &again).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
+    assert!(refused.text.contains("paused by us"), "{}", refused.text);
+}
+
+#[tokio::test]
+async fn who_pays_on_two_pages_at_once_has_one_subscription_and_the_operators_are_told() {
+    // By an event, or, where none came, by the hourly look.
+    for heard in [true, false] {
+        let server = Server::start().await;
+        let made = server.sign_up("Acme Law").await;
+        let (id, token) = (made["clientId"].as_str().unwrap(), made["token"].as_str().unwrap());
+        crate::pages::operator(&server).await;
+        let first = page_to_pay(&server, token, ["business", "year"]).await;
+        let row = client(&server, id).await;
+        let (world, customer) = (&server.world, row.customer_id.unwrap());
+        let plan = world.plans.get("starter").unwrap();
+        let order = Order { client: &row.id, customer: &customer, plan, interval: Interval::Month };
+        let back = || "http://127.0.0.1/".to_owned();
+        let second = world.till.create_checkout(&world.plans, &order, back(), back()).await.unwrap().url;
+        assert_eq!(submit(&first, "4242424242424242").await, 303);
+        world.time_machine.as_ref().unwrap().advance(MINUTE).unwrap();
+        assert_eq!(submit(&second, "4242424242424242").await, 303);
+        let statuses = async || {
+            let found = world.till.subscriptions_of(&customer).await.unwrap();
+            found.into_iter().map(|one| (one.plan.unwrap(), one.status)).collect::<Vec<_>>()
+        };
+        let of = |plan: &str, status: &str| (plan.to_owned(), status.to_owned());
+        assert_eq!(statuses().await, [of("starter", "active"), of("business", "active")]);
+
+        for n in 0..2 {
+            if heard {
+                hint(&server, &format!("evt_{n}"), "checkout.session.completed", &customer).await;
+            } else {
+                till_events::sweep_all(world).await.unwrap();
+            }
+            assert_eq!(statuses().await, [of("starter", "active"), of("business", "canceled")]);
+            let row = client(&server, id).await;
+            assert_eq!((row.life.pays(), row.plan.as_str()), (true, "starter"));
+        }
+        let mails = world.store.mails(&MailFilter::default(), None, 50).await.unwrap().rows;
+        let told: Vec<_> = mails.iter().filter(|mail| mail.kind == "attention").collect();
+        assert_eq!(told.len(), 1, "once: {mails:?}");
+        assert!(told[0].subject.contains("paid for two subscriptions"), "{}", told[0].subject);
     }
 }
 
