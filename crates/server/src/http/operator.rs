@@ -13,6 +13,7 @@ use super::{App, shape};
 use crate::auth::Operator;
 use crate::lives::{self, NewClient};
 use crate::problem::{Error, Result};
+use crate::reconcilers::till_events;
 
 /// Days of trial that a resumed client gets when it has not paid.
 const RESUMED_DAYS: i64 = 7;
@@ -134,10 +135,15 @@ pub async fn order(app: &App, operator: &Member, client: &ClientId, what: Order)
     Ok(())
 }
 
-/// Who is deleted pays no more. If the till does not answer now, its sweep does this within the hour.
+/// Who is deleted pays no more, and on no page that is still open. If the till does not answer now, what was paid is
+/// ended by its sweep within the hour.
 async fn end_subscription(app: &App, client: &Client) {
-    let Some(subscription) = &client.subscription_id else { return };
-    if let Err(error) = app.world.till.end_subscription(subscription).await {
+    let Some(customer) = &client.customer_id else { return };
+    let ended = async {
+        app.world.till.expire_checkouts(customer).await?;
+        till_events::sync_client(&app.world, client).await
+    };
+    if let Err(error) = ended.await {
         tracing::warn!(client = %client.id, %error, "a deleted client's subscription is not ended yet");
     }
 }

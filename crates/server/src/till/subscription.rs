@@ -199,6 +199,29 @@ mod tests {
     }
 
     #[test]
+    fn of_several_the_one_that_counts_runs_is_ours_and_new() {
+        let one = |status: &str, created: i64, ours: bool| {
+            let mut value = subscription(status);
+            value["created"] = json!(created);
+            if !ours {
+                value["metadata"] = json!({});
+            }
+            Subscription::read(&value).unwrap()
+        };
+        let rising = [
+            one("incomplete", 9, true),
+            one("canceled", 9, true),
+            one("past_due", 8, true),
+            one("active", 7, false),
+            one("active", 1, true),
+            one("trialing", 2, true),
+        ];
+        assert!(rising.windows(2).all(|pair| pair[0].rank() < pair[1].rank()), "{rising:#?}");
+        let charging = rising.map(|one| one.charges());
+        assert_eq!(charging, [false, false, true, true, true, true]);
+    }
+
+    #[test]
     fn what_is_no_subscription_is_not_read_as_one() {
         for bad in [json!(null), json!([]), json!({"id": 1}), json!({"id": "s", "status": "active"})] {
             assert_eq!(Subscription::read(&bad), None, "{bad}");

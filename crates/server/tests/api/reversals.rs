@@ -11,7 +11,7 @@ use crate::pages::operator;
 use crate::till::{buy, client, hint, tell};
 
 /// Asks the simulated Stripe itself, as the operator does on its pages.
-async fn stripe(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Value {
+pub(crate) async fn stripe(server: &Server, method: &str, path: &str, form: &[(&str, &str)]) -> Value {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let url = format!("{}/v1/{path}", server.world.till.page_origins()[0]);
     let request =

@@ -13,6 +13,7 @@ use stackpro_server::till::signature::sign;
 use stackpro_store::{MailFilter, TillEventState};
 
 use crate::common::{Answer, Server, request};
+use crate::reversals::stripe;
 
 async fn deliver(server: &Server, body: &str, header: &str) -> Answer {
     let request = request(Method::POST, "/api/stripe-webhook", "").header("stripe-signature", header);
@@ -234,10 +235,68 @@ async fn who_pays_on_two_pages_at_once_has_one_subscription_and_the_operators_ar
             let row = client(&server, id).await;
             assert_eq!((row.life.pays(), row.plan.as_str()), (true, "starter"));
         }
-        let mails = world.store.mails(&MailFilter::default(), None, 50).await.unwrap().rows;
-        let told: Vec<_> = mails.iter().filter(|mail| mail.kind == "attention").collect();
-        assert_eq!(told.len(), 1, "once: {mails:?}");
-        assert!(told[0].subject.contains("paid for two subscriptions"), "{}", told[0].subject);
+        let told = attention(&server).await;
+        assert_eq!(told.len(), 1, "once: {told:?}");
+        assert!(told[0].contains("paid for two subscriptions"), "{told:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_deleted_pays_no_more() {
+    // By the operator, which closes open pages; or by its date, after which one may still be paid.
+    for by_operator in [true, false] {
+        let server = Server::start().await;
+        let id = buy(&server, "4000000000000002").await;
+        crate::pages::operator(&server).await;
+        let login = json!({"email": "op@stackpro.example", "password": crate::common::PASSWORD});
+        let token = server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned();
+        let page = page_to_pay(&server, &owner(&server).await, ["business", "month"]).await;
+        if by_operator {
+            let deleted = server.post(&format!("/api/operator/clients/{id}/delete"), &token, &json!({})).await;
+            assert_eq!(deleted.status, StatusCode::ACCEPTED, "{}", deleted.text);
+            assert_ne!(submit(&page, "4242424242424242").await, 303);
+            continue;
+        }
+        let mut tx = server.world.store.begin().await.unwrap();
+        let mut row = tx.client(&id.parse().unwrap()).await.unwrap().unwrap();
+        lives::apply(&server.world, &mut tx, &mut row, Event::Deleted).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(submit(&page, "4242424242424242").await, 303);
+        for _ in 0..2 {
+            till_events::sweep_all(&server.world).await.unwrap();
+            let found = server.world.till.subscriptions_of(row.customer_id.as_ref().unwrap()).await.unwrap();
+            assert!(found.iter().all(|one| !one.charges()), "{found:?}");
+        }
+        let told = attention(&server).await;
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].contains("deleted already"), "{told:?}");
+    }
+}
+
+/// The subjects of mails that ask an operator to look at something.
+async fn attention(server: &Server) -> Vec<String> {
+    let mails = server.world.store.mails(&MailFilter::default(), None, 50).await.unwrap().rows;
+    mails.into_iter().filter(|mail| mail.kind == "attention").map(|mail| mail.subject).collect()
+}
+
+#[tokio::test]
+async fn what_an_operator_sold_at_the_till_beside_ours_is_left_alone() {
+    let server = Server::start().await;
+    let id = buy(&server, "4242424242424242").await;
+    let row = client(&server, &id).await;
+    let (world, customer) = (&server.world, row.customer_id.unwrap());
+    world.time_machine.as_ref().unwrap().advance(MINUTE).unwrap();
+    let method = stripe(&server, "GET", &format!("payment_methods?customer={customer}&type=card"), &[]).await;
+    let prices = stripe(&server, "GET", "prices?lookup_keys[]=stackpro_starter_month", &[]).await;
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let (method, price) = (text(&method["data"][0]["id"]), text(&prices["data"][0]["id"]));
+    let form = [("customer", &*customer), ("items[0][price]", &price), ("default_payment_method", &method)];
+    let theirs = text(&stripe(&server, "POST", "subscriptions", &form).await["id"]);
+    for _ in 0..2 {
+        till_events::sweep_all(world).await.unwrap();
+        let found = world.till.subscriptions_of(&customer).await.unwrap();
+        assert!(found.iter().all(|one| one.status == "active") && found.len() == 2, "{found:?}");
+        assert_ne!(client(&server, &id).await.subscription_id.unwrap(), theirs);
     }
 }
 
