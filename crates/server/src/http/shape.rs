@@ -5,10 +5,11 @@ use stackpro_domain::lifecycle::{Life, State};
 use stackpro_domain::limits::Limits;
 use stackpro_domain::plan::Plans;
 use stackpro_domain::reversal::Reversal;
-use stackpro_flow::Step as FlowStep;
+use stackpro_flow::{FlowState, Step as FlowStep};
 use stackpro_protocol::api::{self, Deployment, NextDate, Step, TrialStatus, Usage, User};
 use stackpro_store::{Client, DashboardRow, HostKind, Member, StackPhase, Timeline};
 
+use crate::flows::MIGRATE;
 use crate::world::World;
 
 pub fn user(member: &Member) -> User {
@@ -69,6 +70,8 @@ pub fn dates(life: &Life) -> Vec<NextDate> {
 pub fn deployment(world: &World, client: &Client, timeline: Option<&Timeline>) -> Deployment {
     let status = match client.stack {
         StackPhase::Provisioning => "provisioning",
+        // Begun, though the stack has not heard of it: the flow waits for another, or its first steps run.
+        StackPhase::Ready if timeline.is_some_and(is_on_its_way) => "migrating",
         StackPhase::Ready => "ready",
         StackPhase::Migrating => "migrating",
         StackPhase::Suspending | StackPhase::Suspended => "suspended",
@@ -84,6 +87,11 @@ pub fn deployment(world: &World, client: &Client, timeline: Option<&Timeline>) -
         steps: timeline.map(|timeline| timeline.steps.iter().map(step).collect()).unwrap_or_default(),
         certificate: client.certificate.clone(),
     }
+}
+
+fn is_on_its_way(timeline: &Timeline) -> bool {
+    let flow = &timeline.flow;
+    flow.kind == MIGRATE.kind && matches!(flow.state, FlowState::Waiting | FlowState::Running) && !flow.undoing
 }
 
 pub fn step(step: &FlowStep) -> Step {

@@ -10,7 +10,7 @@ use stackpro_server::lives;
 use stackpro_server::reconcilers::till_events;
 use stackpro_server::till::Order;
 use stackpro_server::till::signature::sign;
-use stackpro_store::{MailFilter, TillEventState};
+use stackpro_store::{MailFilter, StackPhase, TillEventState};
 
 use crate::common::{Answer, Server, request};
 use crate::reversals::stripe;
@@ -138,8 +138,18 @@ async fn paying_makes_a_client_active_however_the_events_come() {
     let event = server.world.store.till_event("evt_late_0").await.unwrap().unwrap();
     assert_eq!(event.state, TillEventState::Handled);
 
+    // They come back from the till before the flow has taken its first step.
+    let mut tx = server.world.store.begin().await.unwrap();
+    let mut ready = tx.client(&row.id).await.unwrap().unwrap();
+    ready.stack = StackPhase::Ready;
+    tx.update_client(&ready).await.unwrap();
+    tx.commit().await.unwrap();
+    let token = owner(&server).await;
+    let seen = server.get(&format!("/api/deployment-status/{id}"), &token).await.json();
+    assert_eq!(seen["status"], "migrating", "{seen}");
+
     let again = json!({"planId": "starter", "interval": "month"});
-    let refused = server.post("/api/create-checkout-session", &owner(&server).await, &again).await;
+    let refused = server.post("/api/create-checkout-session", &token, &again).await;
     assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text);
 }
 
