@@ -116,14 +116,16 @@ pub async fn sync_client(world: &World, client: &Client) -> Result<(), crate::pr
     })
 }
 
-/// What charges and must not. Of a deleted client all that we sold; of others what charges beside the one that counts,
+/// What charges and must not. Of a deleted client all that we sold, and what they had; of others what charges beside the one that counts,
 /// since they paid on two pages at once, or anew while the till still tried to charge for the old one.
 fn surplus<'a>(client: &Client, found: &'a [Subscription]) -> impl Iterator<Item = &'a Subscription> {
     let deleted = client.life.state == State::Deleted;
     let counts = found.first().filter(|first| !deleted && first.is_running() && first.is_ours());
     let counted = counts.map(|first| &first.id);
-    let charging = found.iter().filter(|one| one.charges() && one.is_ours());
-    charging.filter(move |one| deleted || counted.is_some_and(|counted| *counted != one.id))
+    found.iter().filter(|one| one.charges()).filter(move |one| {
+        let had = deleted && client.subscription_id.as_ref() == Some(&one.id);
+        had || one.is_ours() && (deleted || counted.is_some_and(|counted| *counted != one.id))
+    })
 }
 
 /// Nobody pays twice, or for nothing, longer than it takes to notice. What was paid so the operators give back, and are

@@ -18,7 +18,7 @@ async fn give(server: &Server, token: &str, id: &str, body: &Value) -> Answer {
     server.send(put.unwrap()).await
 }
 
-async fn operators_token(server: &Server) -> String {
+pub(crate) async fn operators_token(server: &Server) -> String {
     let login = json!({"email": "op@stackpro.example", "password": PASSWORD});
     server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned()
 }

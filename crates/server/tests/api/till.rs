@@ -13,6 +13,7 @@ use stackpro_server::till::signature::sign;
 use stackpro_store::{MailFilter, StackPhase, TillEventState};
 
 use crate::common::{Answer, Server, request};
+use crate::gifts::operators_token;
 use crate::reversals::stripe;
 
 async fn deliver(server: &Server, body: &str, header: &str) -> Answer {
@@ -258,8 +259,7 @@ async fn who_is_deleted_pays_no_more() {
         let server = Server::start().await;
         let id = buy(&server, "4000000000000002").await;
         crate::pages::operator(&server).await;
-        let login = json!({"email": "op@stackpro.example", "password": crate::common::PASSWORD});
-        let token = server.post("/api/auth/login", "", &login).await.json()["token"].as_str().unwrap().to_owned();
+        let token = operators_token(&server).await;
         let page = page_to_pay(&server, &owner(&server).await, ["business", "month"]).await;
         if by_operator {
             let deleted = server.post(&format!("/api/operator/clients/{id}/delete"), &token, &json!({})).await;
@@ -308,6 +308,18 @@ async fn what_an_operator_sold_at_the_till_beside_ours_is_left_alone() {
         assert!(found.iter().all(|one| one.status == "active") && found.len() == 2, "{found:?}");
         assert_ne!(client(&server, &id).await.subscription_id.unwrap(), theirs);
     }
+    // Where it is all that they have, it counts, and ends with them.
+    world.till.end_subscription(&client(&server, &id).await.subscription_id.unwrap()).await.unwrap();
+    till_events::sweep_all(world).await.unwrap();
+    let row = client(&server, &id).await;
+    assert_eq!((row.life.pays(), row.subscription_id), (true, Some(theirs)));
+    let mut tx = world.store.begin().await.unwrap();
+    let mut row = tx.client(&row.id).await.unwrap().unwrap();
+    lives::apply(world, &mut tx, &mut row, Event::Deleted).await.unwrap();
+    tx.commit().await.unwrap();
+    till_events::sweep_all(world).await.unwrap();
+    let found = world.till.subscriptions_of(&customer).await.unwrap();
+    assert!(found.iter().all(|one| one.status == "canceled"), "{found:?}");
 }
 
 #[tokio::test]
