@@ -178,6 +178,7 @@ impl Agent {
             stacks.by_client.remove(client);
             stacks.by_host.retain(|_, other| other.client() != *client);
         }
+        stack.gone.cancel();
         self.changed.notify_one();
         fs::remove_dir_all(gone)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::http::header::CONNECTION;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::serve::ListenerExt;
@@ -19,6 +20,7 @@ use stackpro_domain::names;
 use stackpro_protocol::agent::{FRONT_NAME, STACK_HEADER};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::agent::Agent;
 use crate::gate::Passage;
@@ -36,6 +38,10 @@ pub(crate) enum Arrival {
     /// By port 443, after asking for this name.
     Https(Arc<str>),
 }
+
+/// Cancelled when the stack that answered is removed from here. It is an extension of the answer.
+#[derive(Clone)]
+pub(crate) struct Gone(pub CancellationToken);
 
 /// The door, for whichever listener.
 pub(crate) fn door(agent: &Arc<Agent>) -> Router {
@@ -95,10 +101,13 @@ async fn handle(
         }
         Pass::Forward(to) => {
             let answer = proxy::forward(request, &to.target, Some(&to.committed.secret), peer.ip()).await;
-            answer.unwrap_or_else(|error| {
+            let mut answer = answer.unwrap_or_else(|error| {
                 tracing::warn!(%error, to = %to.committed.front, "a request could not be forwarded");
                 pages::unreachable()
-            })
+            });
+            // Who keeps a connection asks no DNS, and would be here still when the stack is removed.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            answer
         }
         Pass::Suspended => pages::suspended(&stack.spec()),
         Pass::Absent => pages::nobody_home(),
@@ -108,6 +117,7 @@ async fn handle(
     if let Ok(client) = HeaderValue::from_str(stack.client().as_str()) {
         response.headers_mut().insert(STACK_HEADER, client);
     }
+    response.extensions_mut().insert(Gone(stack.gone.clone()));
     response
 }
 
@@ -143,6 +153,14 @@ fn to_https(host: &str, port: u16, request: &Request) -> Response {
 const SCHEME: &str = "x-forwarded-proto";
 
 impl Arrival {
+    /// For which name a visitor asked in the handshake.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Https(name) => Some(name),
+            Self::Local | Self::Http => None,
+        }
+    }
+
     /// Whether a visitor asked for one name in the handshake and for another in the request, which is
     /// answered with 421 (RFC 9110, section 15.5.20). Other agents come by a name of their own.
     fn is_misdirected(&self, host: Option<&str>) -> bool {

@@ -1,6 +1,7 @@
 //! The doors on a public network: port 80, and port 443, on which the server name of a connection's TLS
 //! handshake says which door it leads to.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -21,15 +22,16 @@ use rustls::sign::CertifiedKey;
 use stackpro_protocol::agent::{CONTROL_NAME, FRONT_NAME};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::agent::Agent;
 use crate::control;
-use crate::front::{self, Arrival};
+use crate::front::{self, Arrival, Gone};
 
 /// Connections at once, on each socket; more wait to be accepted.
 const CONNECTIONS: usize = 8_000;
@@ -127,16 +129,26 @@ where
     conversations.wait().await;
 }
 
-/// Answers a connection's requests until it ends, or the agent stops and the one that runs is answered.
+/// Answers a connection's requests until it ends. When the agent stops, or the stack that the connection leads to is
+/// removed, the request that runs is the last one: a connection that was kept would lead here for ever.
 async fn converse<I>(agent: &Agent, stream: I, door: Router, peer: SocketAddr, arrival: Arrival) -> io::Result<()>
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let stack = arrival.name().and_then(|name| agent.stack_by_host(name));
+    let (leads_to, mut gone) = watch::channel(stack.map(|stack| stack.gone.clone()).unwrap_or_default());
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(arrival.clone());
-        door.clone().oneshot(request)
+        let (answered, leads_to) = (door.clone().oneshot(request), leads_to.clone());
+        async move {
+            let mut answer = answered.await?;
+            if let Some(Gone(gone)) = answer.extensions_mut().remove() {
+                leads_to.send_replace(gone);
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
@@ -144,10 +156,23 @@ where
     tokio::pin!(conversation);
     let ended = tokio::select! {
         ended = conversation.as_mut() => ended,
-        () = agent.stop.cancelled() => {
+        () = is_over(agent, &mut gone) => {
             conversation.as_mut().graceful_shutdown();
             conversation.await
         }
     };
     ended.map_err(io::Error::other)
+}
+
+/// Waits until the agent stops, or the stack that a connection leads to is removed.
+async fn is_over(agent: &Agent, gone: &mut watch::Receiver<CancellationToken>) {
+    loop {
+        let stack_gone = gone.borrow_and_update().clone();
+        tokio::select! {
+            () = agent.stop.cancelled() => return,
+            () = stack_gone.cancelled() => return,
+            // It leads to another one by now. The sender lives as long as the conversation.
+            led = gone.changed() => if led.is_err() { return },
+        }
+    }
 }

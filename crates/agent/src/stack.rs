@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use stackpro_domain::ClientId;
 use stackpro_protocol::agent::{StackSpec, StackState, StackStatus, StackUsage, Wanted};
+use tokio_util::sync::CancellationToken;
 
 use crate::disk;
 use crate::engine::project::Project;
@@ -40,6 +41,8 @@ pub(crate) struct Stack {
     pub outgoing: Outgoing,
     /// The move to here, if any.
     pub incoming: Incoming,
+    /// Cancelled when the stack is removed from here.
+    pub gone: CancellationToken,
 }
 
 /// What the front door does with a request.
@@ -82,6 +85,7 @@ impl Stack {
             outgoing: Outgoing::open(folder.join("outgoing.json"))?,
             incoming: Incoming::open(folder.join("incoming.json"))?,
             spec: RwLock::new(Arc::new(spec)),
+            gone: CancellationToken::new(),
             folder,
         };
         if stack.outgoing.forwarding().is_some() {

@@ -153,6 +153,16 @@ impl TestApp {
         assert!(answer.status().is_success(), "{path}: {}", answer.status());
     }
 
+    /// Waits until no flow runs, waits or needs attention.
+    pub async fn at_rest(&self) {
+        eventually("nothing is under way", Duration::from_mins(3), async || {
+            let flows = self.command_json(&["flows", "list", "--json"]);
+            let over = |flow: &Value| matches!(flow["state"].as_str(), Some("done" | "undone" | "abandoned"));
+            flows.as_array()?.iter().all(over).then_some(())
+        })
+        .await;
+    }
+
     /// A file's content through the client's public name.
     pub async fn get_file(&self, site: &str, portal: &Portal, path: &str) -> (StatusCode, Vec<u8>) {
         let request = self.at_host(Method::GET, site, &format!("/dav/{path}"));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use stackpro_protocol::agent::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 use crate::moves::Pair;
@@ -139,6 +139,78 @@ async fn a_move_goes_from_and_to_pinned_doors_only() {
     let through = pair.source.visit("GET", &pair.spec.hosts[0], "/").send().await.unwrap();
     assert!(through.status().is_server_error(), "{}", through.status());
     assert_eq!(pair.state(&pair.destination).await, StackState::Serving);
+}
+
+/// A connection that is kept, as browsers keep theirs.
+struct Kept(BufReader<TcpStream>);
+
+impl Kept {
+    async fn open(at: SocketAddr) -> Self {
+        Self(BufReader::new(TcpStream::connect(at).await.unwrap()))
+    }
+
+    /// The head of the answer, in small letters.
+    async fn ask(&mut self, host: &str) -> String {
+        self.0.write_all(format!("HEAD / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes()).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(self.0.read_line(&mut head).await.unwrap(), 0, "it ended: {head}");
+        }
+        head.to_lowercase()
+    }
+
+    async fn ends(mut self) {
+        let end = tokio::time::timeout(Duration::from_secs(5), self.0.read(&mut [0])).await;
+        assert_eq!(end.expect("it ends").unwrap(), 0, "nothing is said any more");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_kept_connection_leads_to_where_a_stack_was() {
+    let pair = Pair::with(Doors::Public, 10, 100).await;
+    let (host, at) = (pair.spec.hosts[0].clone(), pair.source.plain());
+    let neighbour = spec("neighbour-7f3k");
+    pair.source.put_stack(&neighbour).await;
+    let (mut busy, mut quiet, mut neighbours) = (Kept::open(at).await, Kept::open(at).await, Kept::open(at).await);
+    for kept in [&mut busy, &mut quiet] {
+        let head = kept.ask(&host).await;
+        assert!(head.starts_with("http/1.1 200") && !head.contains("connection: close"), "{head}");
+    }
+    neighbours.ask(&neighbour.hosts[0]).await;
+    // One that led to the stack before, and leads elsewhere now, is its next one's.
+    quiet.ask(&neighbour.hosts[0]).await;
+    quiet.ask(&host).await;
+    pair.put(&pair.order("job-1", true).await).await.unwrap();
+    pair.reached(MovePhase::Committed).await;
+    // Whoever still comes here is served, and asks the DNS anew the next time.
+    for mut kept in [busy, Kept::open(at).await] {
+        let head = kept.ask(&host).await;
+        assert!(head.starts_with("http/1.1 200") && head.contains("\r\nconnection: close\r\n"), "{head}");
+        kept.ends().await;
+    }
+    let path = format!("/v1/stacks/{}", pair.spec.client_id);
+    assert_eq!(pair.source.ask(Method::DELETE, &path).send().await.unwrap().status(), 204);
+    quiet.ends().await;
+    let head = neighbours.ask(&neighbour.hosts[0]).await;
+    assert!(head.starts_with("http/1.1 200") && !head.contains("connection: close"), "others' stay: {head}");
+}
+
+#[tokio::test]
+async fn a_connection_on_which_nothing_was_said_yet_ends_with_the_stack_of_its_name() {
+    let (server, _) = control_plane().await;
+    let agent = TestAgent::start_with(&server, Doors::Public).await;
+    let spec = spec("acme-law-7f3k");
+    agent.put_stack(&spec).await;
+    let wildcard = stackpro_tls::KeyedChain::self_signed(&["*.stackpro.localhost"]).unwrap();
+    assert_eq!(tell(&agent, &told("1", Some(&wildcard), None)).await, 204);
+    let config = stackpro_tls::Roots { more: Some(wildcard.chain.clone()) }.client_config().unwrap();
+    let name = rustls::pki_types::ServerName::try_from(spec.hosts[0].clone()).unwrap();
+    let stream = TcpStream::connect(agent.front).await.unwrap();
+    let mut ready = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream).await.unwrap();
+    let path = format!("/v1/stacks/{}", spec.client_id);
+    assert_eq!(agent.ask(Method::DELETE, &path).send().await.unwrap().status(), 204);
+    let end = tokio::time::timeout(Duration::from_secs(5), ready.read(&mut [0])).await;
+    assert_eq!(end.expect("it ends").unwrap(), 0);
 }
 
 /// A client that visits `host` at this agent by https, and believes this CA.

@@ -5,7 +5,7 @@ use stackpro_domain::lifecycle::{Life, State};
 use stackpro_domain::limits::Limits;
 use stackpro_domain::plan::Plans;
 use stackpro_domain::reversal::Reversal;
-use stackpro_flow::{FlowState, Step as FlowStep};
+use stackpro_flow::{FlowState, Step as FlowStep, StepState};
 use stackpro_protocol::api::{self, Deployment, NextDate, Step, TrialStatus, Usage, User};
 use stackpro_store::{Client, DashboardRow, HostKind, Member, StackPhase, Timeline};
 
@@ -89,9 +89,12 @@ pub fn deployment(world: &World, client: &Client, timeline: Option<&Timeline>) -
     }
 }
 
+/// Until the stack is recorded where it moves to; what the flow does after that is to tidy up where it was.
 fn is_on_its_way(timeline: &Timeline) -> bool {
     let flow = &timeline.flow;
-    flow.kind == MIGRATE.kind && matches!(flow.state, FlowState::Waiting | FlowState::Running) && !flow.undoing
+    let is_under_way = matches!(flow.state, FlowState::Waiting | FlowState::Running) && !flow.undoing;
+    let has_settled = || timeline.steps.iter().any(|step| step.name == "settle" && step.state == StepState::Done);
+    flow.kind == MIGRATE.kind && is_under_way && !has_settled()
 }
 
 pub fn step(step: &FlowStep) -> Step {

@@ -50,7 +50,7 @@ pub(crate) async fn measure(moto: &Arc<Moto>) -> Value {
     let times: Vec<Duration> = done.filter_map(time_of).collect();
     if times.len() == count {
         // Instances that are launched ahead, too; and a panic tells what differs.
-        site.at_rest().await;
+        site.app.at_rest().await;
         site.tally().await;
     }
     let calls = site.account.calls();

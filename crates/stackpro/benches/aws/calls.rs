@@ -81,7 +81,7 @@ async fn sign_up(site: &Site, number: usize) -> Counts {
     let (began, mails) = (Instant::now(), site.account.mails().len());
     let person = site.app.sign_up(&format!("Company {number}")).await;
     site.is_on(&person.client, "shared").await;
-    site.at_rest().await;
+    site.app.at_rest().await;
     eventually("the welcome is sent", WITHIN, async || (site.account.mails().len() > mails).then_some(())).await;
     let mut counts = Counts::new();
     let calls = site.account.calls().into_iter();

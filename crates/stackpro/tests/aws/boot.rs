@@ -101,6 +101,6 @@ async fn a_machine_makes_itself_an_instance_and_runs_stacks_with_docker() {
     assert_eq!(limits, format!("{} 40", 64 << 20));
 
     travel(&site.app).await;
-    site.at_rest().await;
+    site.app.at_rest().await;
     site.tally().await;
 }

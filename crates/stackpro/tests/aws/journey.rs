@@ -34,7 +34,7 @@ const ELSEWHERE: [&str; 17] = [
 async fn from_a_sign_up_to_an_instance_of_ones_own_and_to_the_receipts() {
     let site = Site::open(&Arc::new(Moto::start()), Behaviour::default(), |product| product).await;
     travel(&site.app).await;
-    site.at_rest().await;
+    site.app.at_rest().await;
     let left = site.tally().await;
     assert_eq!((left.buckets.len(), left.records.iter().filter(|record| record.starts_with("A ")).count()), (0, 0));
     assert_eq!((left.security_groups.len(), left.launch_templates.len(), left.zones.len()), (1, 1, 1), "{left:#?}");

@@ -132,17 +132,6 @@ impl Site {
         }
         panic!("the account is not as the ledger says: {wrong:#?}\n{}", self.app.log_tail());
     }
-
-    /// No flow runs, waits or needs attention.
-    pub(crate) async fn at_rest(&self) {
-        eventually("nothing is under way", WITHIN, async || {
-            let flows = self.app.command_json(&["flows", "list", "--json"]);
-            let over =
-                |flow: &serde_json::Value| matches!(flow["state"].as_str(), Some("done" | "undone" | "abandoned"));
-            flows.as_array()?.iter().all(over).then_some(())
-        })
-        .await;
-    }
 }
 
 impl Drop for Site {

@@ -106,7 +106,7 @@ impl Journey {
             Stage::Migrate => self.site.is_on(self.client(), "dedicated").await,
             Stage::Delete => drop(gone(&self.site.app, self.client()).await),
         }
-        self.site.at_rest().await;
+        self.site.app.at_rest().await;
     }
 
     /// Who signed up, as it is stored, whether or not that was answered.

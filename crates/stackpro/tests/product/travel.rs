@@ -23,6 +23,9 @@ pub(crate) async fn travel(app: &TestApp) {
     assert_eq!(certificate["sourceHash"], certificate["copyHash"], "{moved}");
     assert!(certificate["files"].as_u64().unwrap() >= 3, "{certificate}");
     files_are_there(app, &site, &portal).await;
+    app.at_rest().await;
+    // Nor has whoever keeps a connection to where it was lost the site.
+    files_are_there(app, &site, &portal).await;
     delete_with_receipts(app, &person, &site).await;
 }
 
