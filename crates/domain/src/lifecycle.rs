@@ -217,6 +217,13 @@ impl Life {
         self.state.is_paying() && self.given.is_none()
     }
 
+    /// When the till charges a suspended client for their next period, and that brings them back: an operator
+    /// suspended them while they paid, and their subscription runs on.
+    pub fn renews_at(&self, now: Time) -> Option<Time> {
+        let is_left = |at: &Time| *at > now && self.delete_at.is_none_or(|deleted| *at < deleted);
+        self.paid_until.filter(is_left).filter(|_| self.state == State::Suspended && !self.cancels_at_period_end)
+    }
+
     /// Applies what happened. The same event twice changes nothing the second time.
     pub fn apply(&self, event: Event, trial: &Trial, now: Time) -> Result<Moved, Refused> {
         self.moved(event, trial, now).map(|moved| tell(moved, now))

@@ -134,6 +134,24 @@ fn what_a_subscription_that_was_ended_early_had_paid_counts_no_more() {
 }
 
 #[test]
+fn who_is_suspended_while_their_subscription_runs_comes_back_by_its_next_period() {
+    let trial = trial();
+    let paid = |until| Life::begin(&trial, day(0)).apply(Event::Paid { until: day(until) }, &trial, day(1)).unwrap().0;
+    let suspended = |life: &Life| life.apply(Event::Suspended, &trial, day(5)).unwrap().0;
+    assert_eq!(paid(31).renews_at(day(5)), None, "they are not suspended");
+    let life = suspended(&paid(31));
+    assert_eq!((life.renews_at(day(5)), life.renews_at(day(31))), (Some(day(31)), None));
+    let (back, _) = life.apply(Event::Paid { until: day(62) }, &trial, day(31)).unwrap();
+    assert_eq!((back.state, back.renews_at(day(31))), (State::Active, None));
+    let (cancelled, _) = paid(31).apply(Event::CancelsAtPeriodEnd(true), &trial, day(4)).unwrap();
+    let (ended, _) = life.apply(Event::SubscriptionEnded, &trial, day(6)).unwrap();
+    for life in [suspended(&cancelled), ended, suspended(&Life::begin(&trial, day(0)))] {
+        assert_eq!(life.renews_at(day(7)), None, "{life:?}");
+    }
+    assert_eq!(suspended(&paid(365)).renews_at(day(5)), None, "they are deleted before");
+}
+
+#[test]
 fn a_plan_that_was_given_ends_as_a_trial_does() {
     let trial = trial();
     let life = Life::begin(&trial, day(0)).apply(Event::DateCame, &trial, day(18)).unwrap().0;

@@ -1,5 +1,7 @@
 //! What only an operator may do: make a client, move its life by hand, and set a parked flow going again.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -7,6 +9,7 @@ use stackpro_domain::lifecycle::{Event, GIVEN_DAYS};
 use stackpro_domain::{ClientId, FlowId, Time};
 use stackpro_protocol::api::{DeployRequest, DeployResponse, GivePlanRequest, Problem, Reversal};
 use stackpro_store::{AuditRow, Client, Member, StackPhase};
+use tokio::time::timeout;
 
 use super::extract::{Check, Json};
 use super::{App, shape};
@@ -135,17 +138,23 @@ pub async fn order(app: &App, operator: &Member, client: &ClientId, what: Order)
     Ok(())
 }
 
-/// Who is deleted pays no more, and on no page that is still open. If the till does not answer now, what was paid is
+/// How long an operator's request waits for the till.
+const TILL_WITHIN: Duration = Duration::from_secs(3);
+
+/// Who is deleted pays no more, and on no page that is still open. If the till does not answer soon, what was paid is
 /// ended by its sweep within the hour.
 async fn end_subscription(app: &App, client: &Client) {
     let Some(customer) = &client.customer_id else { return };
-    let ended = async {
+    let ended = timeout(TILL_WITHIN, async {
         app.world.till.expire_checkouts(customer).await?;
         till_events::sync_client(&app.world, client).await
+    });
+    let why = match ended.await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(late) => late.to_string(),
     };
-    if let Err(error) = ended.await {
-        tracing::warn!(client = %client.id, %error, "a deleted client's subscription is not ended yet");
-    }
+    tracing::warn!(client = %client.id, why, "a deleted client's subscription is not ended yet");
 }
 
 /// More days for a client who has not paid.

@@ -144,6 +144,7 @@ async fn client_page(app: &App, console: Console, id: &ClientId, problem: Option
         resources: world.store.resources_of(id).await?.iter().map(|r| resource_row(app, r)).collect(),
         mails: mails.iter().map(|mail| MailRow { client: None, ..mail_row(mail) }).collect(),
         actions: actions(client),
+        renews_at: client.life.renews_at(world.clock.now()),
         plans: world.plans.clone(),
         problem,
         frame: console.frame,

@@ -245,6 +245,8 @@ pub struct ClientPage {
     pub resources: Vec<ResourceRow>,
     pub mails: Vec<MailRow>,
     pub actions: Actions,
+    /// When the till charges them again though they are suspended, and brings them back.
+    pub renews_at: Option<Time>,
     pub plans: Plans,
     /// Why an action was refused.
     pub problem: Option<String>,

@@ -3,6 +3,7 @@
 
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -22,6 +23,7 @@ use stackpro_server::secrets::Secrets;
 use stackpro_server::till::{Till, TillConfig};
 use stackpro_server::world::{LastAccount, Rates, Settings, TimeMachine, Wakes, World};
 use stackpro_store::{Options, Store};
+use stackpro_testkit::eventually;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
@@ -78,6 +80,16 @@ impl TimeMachine for Machine {
 }
 
 impl Server {
+    /// From now on, for as long as the answer is kept, the till takes calls and answers none.
+    pub(crate) async fn silence_the_till(&self) -> tokio::net::TcpListener {
+        self.shutdown.cancel();
+        let at = self.world.till.page_origins()[0].trim_start_matches("http://").to_owned();
+        eventually("the till has stopped", Duration::from_secs(30), async || {
+            tokio::net::TcpListener::bind(&at).await.ok()
+        })
+        .await
+    }
+
     pub(crate) async fn start() -> Self {
         Self::with(|_| {}).await
     }

@@ -104,7 +104,7 @@ async fn what_the_till_says_does_not_end_it_until_they_pay() {
 async fn a_plan_is_given_to_nobody_whose_subscription_runs() {
     let server = Server::start().await;
     let id = buy(&server, "4242424242424242").await;
-    operator(&server).await;
+    let olga = operator(&server).await;
     let token = operators_token(&server).await;
     let starter = json!({"planId": "starter"});
     let give = async || give(&server, &token, &id, &starter).await;
@@ -117,6 +117,8 @@ async fn a_plan_is_given_to_nobody_whose_subscription_runs() {
     assert_eq!(suspended.status, StatusCode::ACCEPTED, "{}", suspended.text);
     assert_eq!(give().await.status, StatusCode::CONFLICT);
     assert_eq!(client(&server, &id).await.life.state, State::Suspended);
+    let page = olga.get(&format!("/console/clients/{id}")).await;
+    assert!(page.text.contains("the till charges them again on"), "{}", page.text);
 
     let subscription = client(&server, &id).await.subscription_id.unwrap();
     server.world.till.end_subscription(&subscription).await.unwrap();

@@ -1,5 +1,7 @@
 //! The till: checkout, webhooks, and what they do to a client's life.
 
+use std::time::{Duration, Instant};
+
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -281,6 +283,20 @@ async fn who_is_deleted_pays_no_more() {
         assert_eq!(told.len(), 1, "{told:?}");
         assert!(told[0].contains("deleted already"), "{told:?}");
     }
+}
+
+#[tokio::test]
+async fn a_till_that_says_nothing_keeps_no_operator_waiting() {
+    let server = Server::start().await;
+    let id = buy(&server, "4242424242424242").await;
+    crate::pages::operator(&server).await;
+    let token = operators_token(&server).await;
+    let _silent = server.silence_the_till().await;
+    let began = Instant::now();
+    let deleted = server.post(&format!("/api/operator/clients/{id}/delete"), &token, &json!({})).await;
+    assert_eq!(deleted.status, StatusCode::ACCEPTED, "{}", deleted.text);
+    assert!(began.elapsed() < Duration::from_secs(9), "{:?}: a call to the till takes 10 s at most", began.elapsed());
+    assert_eq!(client(&server, &id).await.life.state, State::Deleted);
 }
 
 /// The subjects of mails that ask an operator to look at something.

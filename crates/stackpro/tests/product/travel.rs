@@ -16,15 +16,18 @@ pub(crate) async fn travel(app: &TestApp) {
     let page = welcome.text().await.unwrap();
     assert!(page.contains("Acme Law &amp; Söhne") || page.contains("Acme Law &#38; Söhne"), "{page}");
     let portal = store_files(app, &person, &site).await;
-    declined_then_paid(app, &person).await;
-    let moved = app.wait_for(&person, "ready", "dedicated").await;
+    let moved = never_silent(app, &site, async {
+        declined_then_paid(app, &person).await;
+        let moved = app.wait_for(&person, "ready", "dedicated").await;
+        // Where it was is released.
+        app.at_rest().await;
+        moved
+    });
+    let moved = moved.await;
     assert_eq!(moved["url"], ready["url"], "the address stays");
     let certificate = &moved["certificate"];
     assert_eq!(certificate["sourceHash"], certificate["copyHash"], "{moved}");
     assert!(certificate["files"].as_u64().unwrap() >= 3, "{certificate}");
-    files_are_there(app, &site, &portal).await;
-    app.at_rest().await;
-    // Nor has whoever keeps a connection to where it was lost the site.
     files_are_there(app, &site, &portal).await;
     delete_with_receipts(app, &person, &site).await;
 }
@@ -57,6 +60,23 @@ async fn files_are_there(app: &TestApp, site: &str, portal: &Portal) {
     }
     let page = app.at_host(Method::GET, site, "/").send().await.unwrap().text().await.unwrap();
     assert!(page.contains("<h1>Acme Law</h1>"), "the uploaded page is the site: {page}");
+}
+
+/// Visits the site until that is over, on connections that are kept as browsers keep theirs.
+async fn never_silent<T>(app: &TestApp, site: &str, until: impl Future<Output = T>) -> T {
+    tokio::pin!(until);
+    loop {
+        let visit = async {
+            let answer = app.at_host(Method::GET, site, "/").send().await.expect("an answer");
+            let (status, page) = (answer.status(), answer.text().await.expect("all of it"));
+            assert!(status.is_success() && page.contains("<h1>Acme Law</h1>"), "{status}: {page}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        };
+        tokio::select! {
+            over = &mut until => return over,
+            () = visit => {}
+        }
+    }
 }
 
 async fn declined_then_paid(app: &TestApp, person: &Person) {

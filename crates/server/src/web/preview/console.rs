@@ -236,6 +236,7 @@ fn client_page(words: &Words, priced: bool) -> console::ClientPage {
             give_plan: true,
             delete: true,
         },
+        renews_at: Some(NOW),
         plans: plans(),
         problem: Some(words.text()),
     }
