@@ -103,7 +103,9 @@ async fn what_the_till_says_does_not_end_it_until_they_pay() {
 #[tokio::test]
 async fn a_plan_is_given_to_nobody_whose_subscription_runs() {
     let server = Server::start().await;
-    let id = buy(&server, "4242424242424242").await;
+    let made = server.sign_up("Acme Law").await;
+    pay(&server, made["token"].as_str().unwrap(), ["business", "month"], "4242424242424242").await;
+    let id = made["clientId"].as_str().unwrap().to_owned();
     let olga = operator(&server).await;
     let token = operators_token(&server).await;
     let starter = json!({"planId": "starter"});

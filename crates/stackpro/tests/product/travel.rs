@@ -64,19 +64,21 @@ async fn files_are_there(app: &TestApp, site: &str, portal: &Portal) {
 
 /// Visits the site until that is over, on connections that are kept as browsers keep theirs.
 async fn never_silent<T>(app: &TestApp, site: &str, until: impl Future<Output = T>) -> T {
+    let visit = async || {
+        let answer = app.at_host(Method::GET, site, "/").send().await.expect("an answer");
+        let (status, page) = (answer.status(), answer.text().await.expect("all of it"));
+        assert!(status.is_success() && page.contains("<h1>Acme Law</h1>"), "{status}: {page}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
     tokio::pin!(until);
-    loop {
-        let visit = async {
-            let answer = app.at_host(Method::GET, site, "/").send().await.expect("an answer");
-            let (status, page) = (answer.status(), answer.text().await.expect("all of it"));
-            assert!(status.is_success() && page.contains("<h1>Acme Law</h1>"), "{status}: {page}");
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        };
+    let over = loop {
         tokio::select! {
-            over = &mut until => return over,
-            () = visit => {}
+            over = &mut until => break over,
+            () = visit() => {}
         }
-    }
+    };
+    visit().await;
+    over
 }
 
 async fn declined_then_paid(app: &TestApp, person: &Person) {
