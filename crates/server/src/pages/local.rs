@@ -8,6 +8,7 @@ use axum::http::header::CONTENT_SECURITY_POLICY;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use stackpro_cloud::Message;
+use stackpro_domain::Time;
 use stackpro_domain::lifecycle::State as LifeState;
 use stackpro_domain::time::{DAY, HOUR};
 use stackpro_store::ClientFilter;
@@ -63,7 +64,18 @@ pub(super) async fn show_time(State(app): State<App>, console: Console) -> Resul
 
 async fn time_view(app: &App, console: Console, problem: Option<String>) -> Result<TimeMachine> {
     let machine = app.world.time_machine.as_ref().ok_or(Error::NotFound)?;
-    Ok(TimeMachine { offset_ms: machine.offset(), upcoming: upcoming(app).await?, problem, frame: console.frame })
+    Ok(TimeMachine {
+        offset_ms: machine.offset(),
+        upcoming: upcoming(app).await?,
+        till_at: till_at(machine.as_ref(), app.world.now()),
+        problem,
+        frame: console.frame,
+    })
+}
+
+/// When the simulated Stripe next does something by itself.
+fn till_at(machine: &dyn world::TimeMachine, now: Time) -> Option<Time> {
+    machine.next_due().filter(|at| *at > now)
 }
 
 /// The next dates among the newest clients; the nearest first.
@@ -92,8 +104,7 @@ pub(super) async fn move_time(State(app): State<App>, console: Console, form: Po
         "week" => Some(7 * DAY),
         "next" => {
             let clients = world.store.next_date_after(now).await?;
-            let cloud = machine.next_due().filter(|at| *at > now);
-            clients.into_iter().chain(cloud).min().map(|at| at.since(now).max(0))
+            clients.into_iter().chain(till_at(machine.as_ref(), now)).min().map(|at| at.since(now).max(0))
         }
         _ => None,
     };

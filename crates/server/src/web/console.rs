@@ -393,5 +393,7 @@ pub struct TimeMachine {
     pub offset_ms: i64,
     /// The next dates of any client, the nearest first.
     pub upcoming: Vec<Upcoming>,
+    /// When the till next charges somebody by itself.
+    pub till_at: Option<Time>,
     pub problem: Option<String>,
 }

@@ -446,6 +446,8 @@ async fn the_next_event_may_be_a_renewal() {
     hint(&server, "evt_1", "invoice.paid", &customer).await;
     let paid_until = server.world.store.client(&id).await.unwrap().unwrap().life.paid_until.unwrap();
     assert_eq!(server.world.store.next_date_after(server.world.now()).await.unwrap(), None, "the till alone knows");
+    let page = olga.get("/console/time").await.text;
+    assert!(page.contains("The till: a renewal") && !page.contains(" disabled>"), "{page}");
     let csrf = olga.csrf("/console/time").await;
     let moved = olga.post("/console/time", &[("csrf", &csrf), ("advance", "next")]).await;
     assert_eq!(moved.status, StatusCode::SEE_OTHER, "{}", moved.text);

@@ -391,7 +391,13 @@ fn suppressed(words: &Words) -> mails::Suppressed {
 
 fn time(words: &Words) -> console::TimeMachine {
     let upcoming = console::Upcoming { client: id(), company: words.text(), date: words.dates("trial").remove(1) };
-    console::TimeMachine { frame: words.console_frame(), offset_ms: 3 * DAY, upcoming: vec![upcoming], problem: None }
+    console::TimeMachine {
+        frame: words.console_frame(),
+        offset_ms: 3 * DAY,
+        upcoming: vec![upcoming],
+        till_at: Some(NOW),
+        problem: None,
+    }
 }
 
 pub(super) fn pages(words: &Words) -> Pages {
